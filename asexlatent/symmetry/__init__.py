@@ -9,6 +9,8 @@ from asexlatent.symmetry.lattice import (
     lattice_variables,
     parameters_from_cell,
 )
+from asexlatent.symmetry.rows import TABLE_COLUMNS, RowProjection, from_row, to_row
+from asexlatent.symmetry.table import TableRow, read_table
 from asexlatent.symmetry.wyckoff import (
     Projection,
     WyckoffPosition,
@@ -17,15 +19,21 @@ from asexlatent.symmetry.wyckoff import (
 )
 
 __all__ = [
+    "TABLE_COLUMNS",
     "CrystalError",
     "LatticeVariables",
     "Projection",
+    "RowProjection",
     "Site",
     "SymmetricCrystal",
+    "TableRow",
     "WyckoffPosition",
     "cell_from_parameters",
+    "from_row",
     "hall_number",
     "lattice_variables",
     "parameters_from_cell",
+    "read_table",
+    "to_row",
     "wyckoff_positions",
 ]

@@ -219,6 +219,12 @@ def check_space_group(space_group: int) -> None:
         raise CrystalError(f"space group {space_group} does not exist: it must be 1 to 230")
 
 
+def operation_strings(space_group: int) -> tuple[str, ...]:
+    """Operations of the group as in ``-x+1/2, -y, z+1/2``, centring translations included."""
+    check_space_group(space_group)
+    return tuple(ast.literal_eval(_table()[space_group])[0])
+
+
 @cache
 def hall_number(space_group: int) -> int:
     """Hall number (1 to 530) of PyXtal's setting of a space group.
@@ -227,18 +233,27 @@ def hall_number(space_group: int) -> int:
     groups): then the first with origin choice 2.
     """
     check_space_group(space_group)
-    return _hall_numbers()[space_group]
+    return _settings()[space_group][0]
+
+
+def hermann_mauguin(space_group: int) -> str:
+    """Hermann-Mauguin symbol of the setting, such as ``F d -3 m :2``."""
+    check_space_group(space_group)
+    return _settings()[space_group][1].replace(":", " :")
 
 
 @lru_cache(maxsize=1)
-def _hall_numbers() -> dict[int, int]:
-    """Space group -> first Hall number whose axes are those of the Wyckoff tables."""
-    numbers: dict[int, int] = {}
+def _settings() -> dict[int, tuple[int, str]]:
+    """Space group -> (Hall number, symbol) of the first setting with the axes of the tables."""
+    settings: dict[int, tuple[int, str]] = {}
     with open(_database() / "HM_Full.csv", newline="") as handle:
         for line in csv.DictReader(handle):
             if line["P"] == "a,b,c":
-                numbers.setdefault(int(line["Spg_num"]), int(line["Hall"]))
-    return numbers
+                symbol = line["Symbol"].strip()
+                for misprint, right in (("P 42 1 2", "P 4 21 2"), ("R 32:", "R 3 2:")):
+                    symbol = symbol.replace(misprint, right)
+                settings.setdefault(int(line["Spg_num"]), (int(line["Hall"]), symbol))
+    return settings
 
 
 def _position(space_group: int, index: int) -> WyckoffPosition:
