@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from asexlatent.descriptor.environment import LocalEnvironment
+from asexlatent.descriptor.motif import MotifReport, MotifRule
 from asexlatent.descriptor.neighbors import (
     NeighborPairs,
     neighbor_pairs,
     pair_vectors,
     plane_spacings,
+    usable_crystals,
 )
 from asexlatent.descriptor.power_spectrum import PowerSpectrum
 
 __all__ = [
+    "LocalEnvironment",
+    "MotifReport",
+    "MotifRule",
     "NeighborPairs",
     "PowerSpectrum",
     "neighbor_pairs",
     "pair_vectors",
     "plane_spacings",
+    "usable_crystals",
 ]

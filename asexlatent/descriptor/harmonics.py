@@ -1,11 +1,13 @@
 """Real solid harmonics and their gradients, as recurrences in the vector itself.
 
-The solid harmonic ``R_lm(v) = r**l Y_lm(v / r)`` is a homogeneous polynomial of the components of ``v``.
-Nothing is divided by ``r`` and no angle is formed, so bonds along z and coincident atoms need no special case.
+The solid harmonic ``R_lm(v) = r**l Y_lm(v / r)`` is a homogeneous polynomial of the components of
+``v``. Nothing is divided by ``r`` and no angle is formed, so bonds along z and coincident atoms
+need no special case.
 
 Conventions, owned by this module:
 
-* ``Y_lm`` are the *real* spherical harmonics, orthonormal on the unit sphere, without the Condon-Shortley
+* ``Y_lm`` are the *real* spherical harmonics, orthonormal on the unit sphere, without the
+  Condon-Shortley
   phase: ``Y_1,-1 ~ y``, ``Y_1,0 ~ z``, ``Y_1,1 ~ x``.
 * ``(l, m)`` stands at position ``l * l + l + m`` (``m = -l .. l``).
 
@@ -84,12 +86,14 @@ def _recurrence(
 def gradient_matrices(lmax: int) -> np.ndarray:
     """Matrices that turn the gradient of solid harmonics into solid harmonics one degree lower.
 
-    The gradient of a harmonic polynomial is harmonic, so ``d R_lm / d v_k = sum_m' D[k, lm, l-1 m'] R_l-1,m'``.
+    The gradient of a harmonic polynomial is harmonic, so ``d R_lm / d v_k = sum_m' D[k, lm, l-1 m']
+    R_l-1,m'``.
 
     Returns
     -------
     numpy.ndarray
-        (3, (lmax + 1)**2, lmax**2) float64, read-only; k = x, y, z. (For ``lmax = 0`` the last axis is empty.)
+        (3, (lmax + 1)**2, lmax**2) float64, read-only; k = x, y, z. (For ``lmax = 0`` the last axis
+        is empty.)
     """
     matrices = np.zeros((3, (lmax + 1) ** 2, lmax**2))
     for degree in range(1, lmax + 1):
@@ -102,8 +106,9 @@ def gradient_matrices(lmax: int) -> np.ndarray:
 def _gradient_rows(matrices: np.ndarray, degree: int, m: int) -> None:
     """Fill the rows of (l, m) and (l, -m).
 
-    With Z_m the complex solid harmonic for m >= 0 (R_l,m = s Re Z_m, R_l,-m = s Im Z_m, s = sqrt 2 for m > 0, 1 for 0):
-    (d_x - i d_y) Z_m = lower Z_m-1,  (d_x + i d_y) Z_m = -raise Z_m+1,  d_z Z_m = along Z_m, all at degree l - 1.
+    With Z_m the complex solid harmonic for m >= 0 (R_l,m = s Re Z_m, R_l,-m = s Im Z_m, s = sqrt 2
+    for m > 0, 1 for 0): (d_x - i d_y) Z_m = lower Z_m-1,  (d_x + i d_y) Z_m = -raise Z_m+1,  d_z
+    Z_m = along Z_m, all at degree l - 1.
     """
     ratio = (2 * degree + 1) / (2 * degree - 1)
     along = np.sqrt(ratio * (degree**2 - m**2))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 _CHUNK = 1_000_000  # candidate pairs handled at a time: bounds the memory, not the result
+_FLAT = 0.01  # Å
 
 
 class NeighborPairs(NamedTuple):
@@ -31,26 +33,36 @@ class NeighborPairs(NamedTuple):
 
 
 def plane_spacings(cells: Tensor) -> Tensor:
-    """Distances (B, 3) in Å between the lattice planes of cells (B, 3, 3), rows are lattice vectors.
+    """Distances in Å between the lattice planes, without any check.
 
-    Raises
-    ------
-    ValueError
-        When a cell has no volume; names its index.
+    Parameters
+    ----------
+    cells
+        (B, 3, 3), lattice vectors in rows, Å.
+
+    Returns
+    -------
+    Tensor
+        (B, 3); 0 or not a number for a cell without volume.
     """
     a, b, c = cells.unbind(-2)
-    normals = torch.stack(
-        (torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), 1
-    )
+    cross = torch.linalg.cross
+    normals = torch.stack((cross(b, c), cross(c, a), cross(a, b)), 1)
     volumes = (a * normals[:, 0]).sum(-1).abs()
-    lengths = normals.norm(dim=-1)
-    spacings = volumes[:, None] / lengths
-    bad = ~((spacings > 0).all(-1) & torch.isfinite(spacings).all(-1))
-    if bad.any():
-        raise ValueError(
-            f"crystal {int(bad.nonzero()[0, 0])} has a cell without volume; it cannot have neighbours"
-        )
-    return spacings
+    return volumes[:, None] / normals.norm(dim=-1)
+
+
+def usable_crystals(scaled: Tensor, cells: Tensor, crystal: Tensor) -> Tensor:
+    """(B,) bool: which crystals have a cell with volume and finite coordinates.
+
+    Without volume means lattice planes less than 0.01 Å apart, where the images cannot be counted.
+
+    Parameters as in `neighbor_pairs`.
+    """
+    spacings = plane_spacings(cells.detach())
+    usable = (spacings > _FLAT).all(-1) & torch.isfinite(spacings).all(-1)
+    broken = ~torch.isfinite(scaled.detach()).all(-1)
+    return usable & (torch.bincount(crystal[broken], minlength=len(cells)) == 0)
 
 
 def neighbor_pairs(
@@ -58,10 +70,11 @@ def neighbor_pairs(
 ) -> NeighborPairs:
     """All neighbours nearer than ``rcut`` of the given centre atoms.
 
-    For every centre and every atom of its crystal, the lattice shifts that can be near enough are counted axis by axis
-    from the spacing of the lattice planes and only those are tried, so nothing depends on the shape of the cell, on how many
-    images are needed or on whether the atoms are wrapped. An atom is its own neighbour through its images, never
-    through the zero shift; another atom at the same place is a neighbour.
+    For every centre and every atom of its crystal, the lattice shifts that can be near enough are
+    counted axis by axis from the spacing of the lattice planes and only those are tried, so nothing
+    depends on the shape of the cell, on how many images are needed or on whether the atoms are
+    wrapped. An atom is its own neighbour through its images, never through the zero shift; another
+    atom at the same place is a neighbour.
 
     Parameters
     ----------
@@ -88,9 +101,12 @@ def neighbor_pairs(
     """
     scaled, cells = scaled.detach(), cells.detach()
     device = scaled.device
-    if not bool(torch.isfinite(scaled).all()):
+    usable = usable_crystals(scaled, cells, crystal)
+    if not bool(usable.all()):
+        first_bad = int((~usable).nonzero()[0, 0])
         raise ValueError(
-            "a scaled coordinate is not a finite number; such a crystal cannot have neighbours"
+            f"crystal {first_bad} of the batch has a cell without volume or a coordinate that is "
+            "no number; take it out before looking for neighbours"
         )
     cutoffs = torch.as_tensor(rcut, dtype=cells.dtype, device=device).expand(len(cells))
     slack = 1.0 + 16 * torch.finfo(cells.dtype).eps
@@ -163,7 +179,7 @@ def _chunks(counts: Tensor, limit: int) -> list[tuple[int, int]]:
     blocks = torch.cumsum(counts, 0) // limit
     starts = torch.nonzero(torch.diff(blocks)).flatten() + 1
     edges = [0, *starts.tolist(), len(counts)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def pair_vectors(

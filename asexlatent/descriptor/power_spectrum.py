@@ -20,15 +20,16 @@ _MAX_NUMBER = 120  # atomic numbers are below this
 class PowerSpectrum(torch.nn.Module):
     """Power spectrum of the neighbour density around every centre.
 
-    Each neighbour at ``v`` adds a Gaussian ``exp(-alpha |x - v|^2)`` of weight ``w fc(|v|)`` to the density of its
-    centre. The density is expanded in ``nmax`` orthonormal radial functions and real spherical harmonics up to
-    ``lmax``, and the power spectrum is
+    Each neighbour at ``v`` adds a Gaussian ``exp(-alpha |x - v|^2)`` of weight ``w fc(|v|)`` to the
+    density of its centre. The density is expanded in ``nmax`` orthonormal radial functions and real
+    spherical harmonics up to ``lmax``, and the power spectrum is
 
         P[k, k', l] = 2 sqrt(2) pi / sqrt(2 l + 1) * sum_m c[k, lm] c[k', lm],   k >= k'
 
-    where ``k = (channel, n)`` with the channel outermost (one channel, ``k = n``, unless ``weighting="species"``).
-    Components run over ``k``, then ``k' <= k``, then ``l`` fastest: nmax 2, lmax 4 gives the 15 numbers
-    (1,1,0..4), (2,1,0..4), (2,2,0..4). Formulas: ``docs/descriptor.md``.
+    where ``k = (channel, n)`` with the channel outermost (one channel, ``k = n``, unless
+    ``weighting="species"``). Components run over ``k``, then ``k' <= k``, then ``l`` fastest: nmax
+    2, lmax 4 gives the 15 numbers (1,1,0..4), (2,1,0..4), (2,2,0..4). Formulas:
+    ``docs/descriptor.md``.
 
     Parameters
     ----------
@@ -37,16 +38,19 @@ class PowerSpectrum(torch.nn.Module):
     lmax
         Highest degree of the harmonics, 0 or more.
     rcut
-        Cutoff in Å. Pairs at ``rcut`` or beyond contribute exactly nothing, so a list made with a skin may be used.
+        Cutoff in Å. Pairs at ``rcut`` or beyond contribute exactly nothing, so a list made with a
+        skin may be used.
     alpha
         Exponent of the Gaussians in 1/Å^2.
     weighting
-        "Z": weight is the neighbour's atomic number; "unit": 1; "species": a density (channel) of weight 1 for each
-        of ``species``.
+        "Z": weight is the neighbour's atomic number; "unit": 1; "species": as "Z", with the density
+        of each of ``species`` kept apart as a channel (the coefficients of all channels add up to
+        those of "Z").
     cutoff
         "cosine" (cos(pi r / rcut) + 1) / 2 or "polynomial" (1 - (r / rcut)^2)^3.
     species
-        Chemical symbols or atomic numbers of the channels, in order; needed for, and only for, "species".
+        Chemical symbols or atomic numbers of the channels, in order; needed for, and only for,
+        "species".
     dtype, device
         Of the tables and of the result; vectors must have the same. float64 and float32.
 
@@ -122,7 +126,7 @@ class PowerSpectrum(torch.nn.Module):
         """(channels, 120): weight of an element in each channel."""
         table = np.zeros((self.n_channels, _MAX_NUMBER))
         if self.weighting == "species":
-            table[np.arange(self.n_channels), list(self.species)] = 1.0
+            table[np.arange(self.n_channels), list(self.species)] = self.species
         else:
             table[0] = np.arange(_MAX_NUMBER) if self.weighting == "Z" else 1.0
         return table
@@ -207,7 +211,8 @@ class PowerSpectrum(torch.nn.Module):
         spectra
             (n_centers, n_components).
         jacobian
-            (P, n_components, 3), d spectra[centers[p]] / d vectors[p], in 1/Å times the unit of the spectra.
+            (P, n_components, 3), d spectra[centers[p]] / d vectors[p], in 1/Å times the unit of the
+            spectra.
         """
         with torch.no_grad():
             return self._spectra_and_jacobian(vectors, centers, numbers, n_centers)

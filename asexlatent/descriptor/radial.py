@@ -1,14 +1,15 @@
 """The radial part of the neighbour density, as Chebyshev series in the squared distance.
 
-With ``u = (r / rcut)**2`` the coefficient of a neighbour at ``v`` is ``h_nl(u) R_lm(v / rcut)``, where ``R_lm`` is a solid
-harmonic (a polynomial, `asexlatent.descriptor.harmonics`) and
+With ``u = (r / rcut)**2`` the coefficient of a neighbour at ``v`` is ``h_nl(u) R_lm(v / rcut)``,
+where ``R_lm`` is a solid harmonic (a polynomial, `asexlatent.descriptor.harmonics`) and
 
     h_nl(u) = 4 pi fc(r) exp(-alpha r^2) I_nl(r) / (r / rcut)^l
     I_nl(r) = integral_0^rcut  g_n(q) exp(-alpha q^2) i_l(2 alpha r q) q^2 dq
 
-(``i_l`` the modified spherical Bessel function). Both ``i_l(x) / x^l`` and the cosine cutoff are even entire functions, so
-``h_nl`` is analytic in ``u`` on the whole of [0, 1]: a Chebyshev series converges geometrically, and neither ``r = 0`` nor
-a square root ever appears when the descriptor is evaluated.
+(``i_l`` the modified spherical Bessel function). Both ``i_l(x) / x^l`` and the cosine cutoff are
+even entire functions, so ``h_nl`` is analytic in ``u`` on the whole of [0, 1]: a Chebyshev series
+converges geometrically, and neither ``r = 0`` nor a square root ever appears when the descriptor is
+evaluated.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ CUTOFFS = ("cosine", "polynomial")
 def orthonormal_weights(nmax: int) -> tuple[tuple[object, ...], ...]:
     """W = S^(-1/2), which makes the functions phi_a orthonormal, in extended precision.
 
-    S_ab = sqrt(k_a k_b) / ((5 + a + b)(6 + a + b)(7 + a + b)), k_a = (2a + 5)(2a + 6)(2a + 7), a = 1 .. nmax.
-    Its condition number grows about a hundredfold with each function (1e13 at nmax 8), so that float64 is not
-    enough; the number of digits used here grows with ``nmax``.
+    S_ab = sqrt(k_a k_b) / ((5 + a + b)(6 + a + b)(7 + a + b)), k_a = (2a + 5)(2a + 6)(2a + 7), a =
+    1 .. nmax. Its condition number grows about a hundredfold with each function (1e13 at nmax 8),
+    so that float64 is not enough; the number of digits used here grows with ``nmax``.
 
     Returns
     -------
@@ -56,8 +57,8 @@ def orthonormal_weights(nmax: int) -> tuple[tuple[object, ...], ...]:
 def radial_basis(nmax: int, rcut: float, q: np.ndarray) -> np.ndarray:
     """The orthonormal functions g_n(q) = sum_a W_na phi_a(q) on [0, rcut].
 
-    phi_a(q) = (rcut - q)^(a + 2) / sqrt(2 rcut^(2a + 7) / k_a). Summed in extended precision, because the terms
-    cancel; orthonormal under the weight q^2 dq.
+    phi_a(q) = (rcut - q)^(a + 2) / sqrt(2 rcut^(2a + 7) / k_a). Summed in extended precision,
+    because the terms cancel; orthonormal under the weight q^2 dq.
 
     Parameters
     ----------
@@ -139,9 +140,9 @@ def chebyshev_table(
 ) -> np.ndarray:
     """Chebyshev coefficients of all h_nl, of the lowest degree that is accurate enough.
 
-    h_nl(u) = sum_k table[n, l, k] T_k(2 u - 1). The number of samples is doubled until the tail vanishes, the quadrature
-    until its values no longer change; the series is then cut where everything beyond is below ``tolerance`` times the
-    largest value of that h_nl.
+    h_nl(u) = sum_k table[n, l, k] T_k(2 u - 1). The number of samples is doubled until the tail
+    vanishes, the quadrature until its values no longer change; the series is then cut where
+    everything beyond is below ``tolerance`` times the largest value of that h_nl.
 
     Returns
     -------
