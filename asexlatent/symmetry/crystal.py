@@ -289,11 +289,14 @@ class SymmetricCrystal:
         return from_structure(structure, **options)
 
     @classmethod
-    def from_pyxtal(cls, struct: pyxtal) -> SymmetricCrystal:
-        """Take over the group and sites of a three-dimensional atomic ``pyxtal`` object."""
+    def from_pyxtal(cls, struct: pyxtal, **options: Any) -> SymmetricCrystal:
+        """Take over the group and sites of a three-dimensional atomic ``pyxtal`` object.
+
+        ``options`` as in :meth:`from_atoms`: used only for an object in another setting.
+        """
         from asexlatent.symmetry.convert import from_pyxtal
 
-        return from_pyxtal(struct)
+        return from_pyxtal(struct, **options)
 
     @classmethod
     def from_row(

@@ -117,7 +117,9 @@ def cell_from_parameters(parameters: ArrayLike) -> NDArray[np.float64]:
     sin_gamma = math.sin(angles[2])
     cx = cos_beta
     cy = (cos_alpha - cos_beta * cos_gamma) / sin_gamma
-    cz = relative_volume(angles) / sin_gamma
+    square = 1.0 - cx * cx - cy * cy
+    # The difference is exact for right angles but cancels in a flat cell; the product does not.
+    cz = math.sqrt(square) if square > 0.1 else relative_volume(angles) / sin_gamma
     return np.array([[a, 0.0, 0.0], [b * cos_gamma, b * sin_gamma, 0.0], [c * cx, c * cy, c * cz]])
 
 

@@ -169,11 +169,11 @@ class WyckoffPosition:
         lattice = axis_vectors - (axis_vectors @ solve) @ directions  # seen along the directions
         rounded = np.rint(across)
         residual = ((across - rounded)[:, None, :] @ lattice)[:, 0]
-        bound = np.sqrt((residual**2).sum(axis=1).min()) + _TIE
-        # |m - across| <= bound / spacing of the lattice planes, per axis.
-        gram = lattice @ lattice.transpose(0, 2, 1)
-        reach = bound * np.sqrt(np.diagonal(np.linalg.inv(gram), axis1=1, axis2=2))
-        k, m = _integers_within(across, reach)
+        bound = np.sqrt((residual**2).sum(axis=1).min()) * (1 + 1e-9) + _TIE
+        # (across - m) @ triangle has the length of the move, and its last component, the last
+        # of m only: the integers worth trying are few, axis after axis.
+        triangle = np.linalg.cholesky(lattice @ lattice.transpose(0, 2, 1))
+        k, m = _integers_within(across, triangle, bound)
         offset = across[k] - m
         distances = np.linalg.norm((offset[:, None, :] @ lattice[k])[:, 0], axis=1)
         best = int(np.argmax(distances <= distances.min() + _TIE))
@@ -185,22 +185,30 @@ class WyckoffPosition:
 
 
 def _integers_within(
-    centers: NDArray[np.float64], reach: NDArray[np.float64]
+    centers: NDArray[np.float64], triangle: NDArray[np.float64], bound: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """All integer vectors m with ``|m - centers[k]| <= reach[k]`` on every axis, as (k, m).
+    """All integer vectors m with ``|(centers[k] - m) @ triangle[k]| <= bound``, as (k, m).
 
-    Both arguments are (M, r); ``k`` (P,) is sorted and ``m`` is (P, r).
+    ``centers`` is (M, r) and ``triangle`` (M, r, r), lower triangular; ``k`` (P,) is sorted and
+    ``m`` is (P, r). (Enumeration of Fincke and Pohst, Math. Comp. 44, 463, 1985.)
     """
-    low = np.ceil(centers - reach)
-    counts = np.maximum(np.floor(centers + reach) - low + 1, 0).astype(np.int64)
-    total = counts.prod(axis=1)
-    k = np.repeat(np.arange(len(centers)), total)
-    rest = np.arange(len(k)) - np.repeat(np.cumsum(total) - total, total)
-    m = np.empty((len(k), centers.shape[1]))
-    for axis in range(centers.shape[1]):
-        rest, digit = np.divmod(rest, counts[k, axis])
-        m[:, axis] = low[k, axis] + digit
-    return k, m
+    rank = centers.shape[1]
+    k = np.arange(len(centers))
+    offset = np.zeros_like(centers)  # centers - m, filled from the last axis on
+    room = np.full(len(centers), bound**2)
+    for axis in reversed(range(rank)):
+        scale = triangle[k, axis, axis]
+        # Where the component along this axis vanishes, given the integers chosen so far.
+        middle = centers[k, axis] + (offset * triangle[k, :, axis]).sum(axis=1) / scale
+        reach = np.sqrt(np.maximum(room, 0.0)) / scale
+        low = np.ceil(middle - reach)
+        counts = np.maximum(np.floor(middle + reach) - low + 1, 0).astype(np.int64)
+        parent = np.repeat(np.arange(len(k)), counts)
+        m = low[parent] + np.arange(len(parent)) - np.repeat(np.cumsum(counts) - counts, counts)
+        room = room[parent] - ((middle[parent] - m) * scale[parent]) ** 2
+        k, offset = k[parent], offset[parent]
+        offset[:, axis] = centers[k, axis] - m
+    return k, np.rint(centers[k] - offset)
 
 
 @cache
