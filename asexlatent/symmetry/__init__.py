@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from asexlatent.symmetry.crystal import CrystalError, Site, SymmetricCrystal
 from asexlatent.symmetry.lattice import (
     LatticeVariables,
@@ -18,14 +20,19 @@ from asexlatent.symmetry.wyckoff import (
     wyckoff_positions,
 )
 
+if TYPE_CHECKING:
+    from asexlatent.symmetry.detect import Embedding, SymmetrizedAtoms, symmetrize
+
 __all__ = [
     "TABLE_COLUMNS",
     "CrystalError",
+    "Embedding",
     "LatticeVariables",
     "Projection",
     "RowProjection",
     "Site",
     "SymmetricCrystal",
+    "SymmetrizedAtoms",
     "TableRow",
     "WyckoffPosition",
     "cell_from_parameters",
@@ -34,6 +41,16 @@ __all__ = [
     "lattice_variables",
     "parameters_from_cell",
     "read_table",
+    "symmetrize",
     "to_row",
     "wyckoff_positions",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Detection needs ase.spacegroup, which takes longer to import than all the rest together.
+    if name in ("Embedding", "SymmetrizedAtoms", "symmetrize"):
+        from asexlatent.symmetry import detect
+
+        return getattr(detect, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
