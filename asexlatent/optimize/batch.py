@@ -1,0 +1,256 @@
+"""Crystals of any groups and sizes as one set of flat tensors.
+
+The paper (section 3.4.1) sorts structures by space group and pads them to one length. Here
+every crystal keeps its own length in flat arrays with index maps, so nothing is padded, the
+input order is kept, and an 8-atom crystal beside a 672-atom one costs what the two cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asexlatent.symmetry import SymmetricCrystal
+from asexlatent.symmetry.lattice import lattice_variables
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalBatch:
+    """Crystals as flat tensors and the maps from free variables to geometry.
+
+    B crystals, S sites (inequivalent Wyckoff sites), N atoms (conventional cells), V free
+    variables. The free variables of crystal b are contiguous: first its free cell parameters
+    (Å, radians), then the free fractional coordinates of its sites, in the order of
+    `SymmetricCrystal.free_variables`. An index equal to V means "not a free variable".
+
+    Attributes
+    ----------
+    variables : Tensor, shape (V,)
+        The free variables R of the method, as the crystals came in.
+    variable_crystal, variable_kind : Tensor, shape (V,)
+        Owner of each variable; its kind (0 length in Å, 1 angle in radians, 2 fractional).
+    first_variable, n_cell_variables : Tensor, shape (B,)
+    cell_index, cell_constant : Tensor, shape (B, 6)
+        Free variable (or V) and constant part of a, b, c, alpha, beta, gamma.
+    site_index : Tensor, shape (S, 3)
+        Free variable (or V) behind x, y, z of the Wyckoff table of each site.
+    site_crystal, site_atom : Tensor, shape (S,)
+        Owner of each site and its representative atom.
+    multiplicity : Tensor, shape (S,)
+        Atoms of the site in the conventional cell.
+    atom_site, numbers : Tensor, shape (N,)
+    atom_rotation, atom_translation : Tensor, shape (N, 3, 3) and (N, 3)
+        Affine map from (x, y, z) of the site to the fractional coordinates of the atom.
+    """
+
+    variables: Tensor
+    variable_crystal: Tensor
+    variable_kind: Tensor
+    first_variable: Tensor
+    n_cell_variables: Tensor
+    cell_index: Tensor
+    cell_constant: Tensor
+    site_index: Tensor
+    site_crystal: Tensor
+    site_atom: Tensor
+    multiplicity: Tensor
+    atom_site: Tensor
+    numbers: Tensor
+    atom_rotation: Tensor
+    atom_translation: Tensor
+
+    @classmethod
+    def from_crystals(
+        cls,
+        crystals: Sequence[SymmetricCrystal],
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> CrystalBatch:
+        """Pack crystals; the only place that loops over them."""
+        from ase.data import atomic_numbers
+
+        if not crystals:
+            raise ValueError("a batch needs at least one crystal")
+        columns = _Columns([c.free_variables.size for c in crystals])
+        for b, crystal in enumerate(crystals):
+            columns.add(b, crystal, atomic_numbers)
+        return cls(**columns.tensors(device, dtype))
+
+    @property
+    def n_crystals(self) -> int:
+        """Number of crystals, B."""
+        return self.cell_index.shape[0]
+
+    @property
+    def n_variables(self) -> int:
+        """Number of free variables of all crystals together, V."""
+        return self.variables.shape[0]
+
+    @property
+    def n_sites(self) -> int:
+        """Number of inequivalent sites of all crystals together, S."""
+        return self.site_crystal.shape[0]
+
+    @property
+    def atom_crystal(self) -> Tensor:
+        """Owner of each atom, shape (N,)."""
+        return self.site_crystal[self.atom_site]
+
+    @property
+    def slot(self) -> Tensor:
+        """Place of each variable among those of its own crystal, shape (V,)."""
+        index = torch.arange(self.n_variables, device=self.variables.device)
+        return index - self.first_variable[self.variable_crystal]
+
+    def sites_per_crystal(self) -> Tensor:
+        """Number of inequivalent sites W of each crystal, shape (B,)."""
+        return torch.bincount(self.site_crystal, minlength=self.n_crystals)
+
+    def cell_parameters(self, variables: Tensor) -> Tensor:
+        """Lengths (Å) and angles (radians) of all cells, shape (B, 6)."""
+        return self.cell_constant + _padded(variables)[self.cell_index]
+
+    def cells(self, variables: Tensor) -> Tensor:
+        """Cell matrices with lattice vectors as rows, ASE's standard form, shape (B, 3, 3)."""
+        a, b, c, alpha, beta, gamma = self.cell_parameters(variables).unbind(1)
+        zero = torch.zeros_like(a)
+        cx = torch.cos(beta)
+        cy = (torch.cos(alpha) - cx * torch.cos(gamma)) / torch.sin(gamma)
+        # The floor is far below what the bounds allow; it keeps a wild trial finite.
+        cz = torch.sqrt(torch.clamp(1 - cx**2 - cy**2, min=1e-8))
+        rows = (a, zero, zero, b * torch.cos(gamma), b * torch.sin(gamma), zero)
+        return torch.stack((*rows, c * cx, c * cy, c * cz), dim=1).reshape(-1, 3, 3)
+
+    def site_coordinates(self, variables: Tensor) -> Tensor:
+        """(x, y, z) of the Wyckoff table for each site, shape (S, 3)."""
+        return _padded(variables)[self.site_index]
+
+    def geometry(self, variables: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells (B, 3, 3) and fractional coordinates of all atoms (N, 3), not wrapped."""
+        xyz = self.site_coordinates(variables)[self.atom_site]
+        scaled = (self.atom_rotation * xyz[:, None, :]).sum(2) + self.atom_translation
+        return self.cells(variables), scaled
+
+    def wrap(self, variables: Tensor) -> Tensor:
+        """Free fractional coordinates wrapped into [0, 1); the crystals are unchanged.
+
+        Whole numbers added to x, y, z of a Wyckoff table move each atom by whole lattice
+        vectors (the entries of its maps are integers), so this is exact for every group.
+        """
+        return torch.where(self.variable_kind == 2, variables - variables.floor(), variables)
+
+    def select(self, keep: Tensor) -> CrystalBatch:
+        """Return the batch of the crystals for which `keep`, shape (B,), is true."""
+        crystal = torch.cumsum(keep, 0) - 1
+        variable_keep = keep[self.variable_crystal]
+        site_keep = keep[self.site_crystal]
+        atom_keep = site_keep[self.atom_site]
+        variable = torch.cumsum(variable_keep, 0) - 1
+        n_variables = variable_keep.sum().reshape(1)
+        variable = torch.cat((variable, n_variables))
+        site = torch.cumsum(site_keep, 0) - 1
+        atom = torch.cumsum(atom_keep, 0) - 1
+        # A crystal without free variables may start at the very end of the array.
+        return CrystalBatch(
+            variables=self.variables[variable_keep],
+            variable_crystal=crystal[self.variable_crystal[variable_keep]],
+            variable_kind=self.variable_kind[variable_keep],
+            first_variable=_exclusive_cumsum(self.variables_per_crystal()[keep]),
+            n_cell_variables=self.n_cell_variables[keep],
+            cell_index=variable[self.cell_index[keep]],
+            cell_constant=self.cell_constant[keep],
+            site_index=variable[self.site_index[site_keep]],
+            site_crystal=crystal[self.site_crystal[site_keep]],
+            site_atom=atom[self.site_atom[site_keep]],
+            multiplicity=self.multiplicity[site_keep],
+            atom_site=site[self.atom_site[atom_keep]],
+            numbers=self.numbers[atom_keep],
+            atom_rotation=self.atom_rotation[atom_keep],
+            atom_translation=self.atom_translation[atom_keep],
+        )
+
+    def split(self, per_variable: Tensor) -> list[np.ndarray]:
+        """Cut a tensor of shape (V, ...) into one NumPy array per crystal."""
+        sizes = self.variables_per_crystal().tolist()
+        return [part.cpu().numpy() for part in torch.split(per_variable, sizes)]
+
+    def nbytes(self) -> int:
+        """Memory of the maps, in bytes."""
+        return sum(
+            getattr(self, f.name).numel() * getattr(self, f.name).element_size()
+            for f in dataclasses.fields(self)
+        )
+
+    def variables_per_crystal(self) -> Tensor:
+        """Number of free variables of each crystal, shape (B,)."""
+        return torch.bincount(self.variable_crystal, minlength=self.n_crystals)
+
+
+def _padded(variables: Tensor) -> Tensor:
+    """Append the zero that index V points to."""
+    return torch.cat((variables, variables.new_zeros(1)))
+
+
+def _exclusive_cumsum(counts: Tensor) -> Tensor:
+    return torch.cumsum(counts, 0) - counts
+
+
+class _Columns:
+    """Growing NumPy columns of a batch under construction."""
+
+    def __init__(self, sizes: list[int]):
+        self.total = sum(sizes)
+        self.first = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64)
+        self.parts: dict[str, list[np.ndarray]] = {}
+        self.n_sites = self.n_atoms = 0
+
+    def append(self, name: str, value: np.ndarray) -> None:
+        self.parts.setdefault(name, []).append(value)
+
+    def add(self, b: int, crystal: SymmetricCrystal, atomic_numbers: dict[str, int]) -> None:
+        lattice = lattice_variables(crystal.space_group)
+        start = int(self.first[b])
+        n_cell = crystal.cell_free.size
+        index = np.where(lattice.index >= 0, lattice.index + start, self.total)
+        self.append("cell_index", index[None])
+        self.append("cell_constant", np.where(lattice.index >= 0, 0.0, lattice.constants)[None])
+        self.append("n_cell_variables", np.array([n_cell]))
+        # A free cell parameter is an angle when the first of a..gamma that it feeds is one.
+        feeds = [int(np.argmax(lattice.index == k)) for k in range(n_cell)]
+        kinds = [np.array([0 if k < 3 else 1 for k in feeds], dtype=np.int64)]
+        offset = start + n_cell
+        for site in crystal.sites:
+            position = site.position
+            index = np.full(3, self.total)
+            index[position.variables] = offset + np.arange(position.dof)
+            offset += position.dof
+            kinds.append(np.full(position.dof, 2, dtype=np.int64))
+            m = position.multiplicity
+            self.append("site_index", index[None])
+            self.append("site_crystal", np.array([b]))
+            self.append("site_atom", np.array([self.n_atoms]))
+            self.append("multiplicity", np.array([m]))
+            self.append("atom_site", np.full(m, self.n_sites))
+            self.append("numbers", np.full(m, atomic_numbers[site.species]))
+            self.append("atom_rotation", position.rotations)
+            self.append("atom_translation", position.translations)
+            self.n_sites += 1
+            self.n_atoms += m
+        self.append("variables", crystal.free_variables)
+        self.append("variable_kind", np.concatenate(kinds))
+        self.append("variable_crystal", np.full(crystal.free_variables.size, b))
+
+    def tensors(self, device: torch.device | str | None, dtype: torch.dtype) -> dict[str, Tensor]:
+        self.append("first_variable", self.first)
+        real = {"variables", "cell_constant", "atom_rotation", "atom_translation"}
+        return {
+            name: torch.as_tensor(
+                np.concatenate(parts), device=device, dtype=dtype if name in real else torch.int64
+            )
+            for name, parts in self.parts.items()
+        }

@@ -1,0 +1,242 @@
+"""One or several crystals as ASE's `Optimizable`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.filters import Filter
+from ase.optimize.optimize import RestartError
+from ase.utils.abc import Optimizable
+
+from asexlatent.descriptor import LocalEnvironment
+from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.constraints import movable, unwrap
+from asexlatent.optimize.driver import BatchMinimizer, Status
+from asexlatent.optimize.metric import generalized_gradient
+from asexlatent.optimize.objective import Objective
+from asexlatent.optimize.restart import atom_symbols, frame_from_dict, frame_to_dict
+from asexlatent.optimize.solver import Solver
+from asexlatent.symmetry import CrystalError, SymmetricCrystal
+from asexlatent.symmetry.detect import SymmetrizedAtoms, symmetrize
+
+
+class CrystalSet(Optimizable):
+    """One or several crystals as ASE's `Optimizable`: x holds their free variables."""
+
+    def __init__(
+        self,
+        atoms: Atoms | Filter | Sequence[Atoms | Filter],
+        environment: LocalEnvironment,
+        objective: Objective,
+        solver: Solver,
+        fix_cell: bool,
+        detection: dict[str, Any],
+        placement: dict[str, Any],
+    ):
+        self.single = isinstance(atoms, Atoms | Filter)
+        self.targets = [atoms] if self.single else list(atoms)
+        self.environment = environment
+        self.objective = objective
+        self.solver = solver
+        self.fix_cell = fix_cell
+        self.detection = detection
+        self.placement = placement
+        self.failures: dict[int, str] = {}
+        self.frames: dict[int, SymmetrizedAtoms] = {}
+        self.minimizer: BatchMinimizer | None = None
+        self._written: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    # -- opening, restarting ----------------------------------------------------------------
+
+    def open(self) -> None:
+        """Find the symmetry of every member and start afresh."""
+        self.failures, self.frames = {}, {}
+        for k in range(len(self.targets)):
+            try:
+                atoms, _ = unwrap(self.targets[k], self.fix_cell)
+                frame = symmetrize(atoms, **self.detection)
+                self.environment.check_species(torch.as_tensor(atoms.numbers))
+                self.frames[k] = frame
+                self._freedom(k)
+            except ValueError as error:
+                if self.single:
+                    raise
+                self.frames.pop(k, None)
+                self.failures[k] = str(error)
+        self._bind()
+
+    def _bind(self) -> None:
+        if not self.frames:
+            raise CrystalError(f"nothing to refine: {'; '.join(self.failures.values()) or 'empty'}")
+        batch = CrystalBatch.from_crystals(
+            [f.crystal for f in self.frames.values()], **self.placement
+        )
+        allowed = torch.cat([self._freedom(k) for k in self.frames]).to(batch.variables.device)
+        self.minimizer = BatchMinimizer(
+            batch, self.objective, self.solver, fmax=0.0, movable=allowed
+        )
+        self._note()
+
+    def _freedom(self, k: int) -> torch.Tensor:
+        atoms, freedom = unwrap(self.targets[k], self.fix_cell)
+        frame = self.frames[k]
+        batch = CrystalBatch.from_crystals([frame.crystal])
+        return movable(batch, 0, freedom, atoms, frame.embedding)
+
+    def saved(self) -> dict[str, Any]:
+        """State for the restart file, JSON-able by ASE."""
+        tensors = self.minimizer.state_dict()
+        frames = {str(k): frame_to_dict(f) for k, f in self.frames.items()}
+        return {
+            "format": "asexlatent-restart-1",
+            "solver": self.solver.name,
+            "failures": {str(k): v for k, v in self.failures.items()},
+            "frames": frames,
+            "state": {name: tensor.cpu().numpy() for name, tensor in tensors.items()},
+        }
+
+    def restore(self, data: dict[str, Any], path: Any) -> None:
+        """Continue from `saved()`."""
+        remedy = f"delete the restart file {path} to start afresh"
+        if not isinstance(data, dict) or data.get("format") != "asexlatent-restart-1":
+            raise RestartError(f"{path} is not a restart file of SymmetricDescriptorOptimizer")
+        if data["solver"] != self.solver.name:
+            raise RestartError(
+                f"{path} was written by the solver {data['solver']!r}, not by "
+                f"{self.solver.name!r}: {remedy}"
+            )
+        self.failures = {int(k): v for k, v in data["failures"].items()}
+        try:
+            self.frames = {int(k): frame_from_dict(f) for k, f in data["frames"].items()}
+            if len(self.frames) + len(self.failures) != len(self.targets):
+                raise ValueError("the number of crystals differs")
+            for k, frame in self.frames.items():
+                atoms, _ = unwrap(self.targets[k], self.fix_cell)
+                if list(atoms.symbols) != atom_symbols(frame):
+                    raise ValueError(f"crystal {k} has other atoms")
+            self._bind()
+            state = {k: torch.as_tensor(np.asarray(v)) for k, v in data["state"].items()}
+            self.minimizer.load_state_dict(state)
+        except (KeyError, ValueError, AttributeError) as error:
+            raise RestartError(f"{path} does not fit these crystals ({error}): {remedy}") from error
+        self._write()
+
+    def refresh(self, fmax: float) -> None:
+        """Take up what the caller changed between runs: the atoms, the threshold."""
+        moved = [k for k, mine in self._written.items() if self._differs(k, *mine)]
+        if moved:
+            self.open()
+        self.minimizer.resume(fmax)
+
+    def _differs(self, k: int, cell: np.ndarray, positions: np.ndarray) -> bool:
+        atoms, _ = unwrap(self.targets[k], self.fix_cell)
+        return not (
+            np.allclose(atoms.cell, cell, rtol=0, atol=1e-8)
+            and np.allclose(atoms.positions, positions, rtol=0, atol=1e-8)
+        )
+
+    # -- stepping -------------------------------------------------------------------------------
+
+    @property
+    def n_active(self) -> int:
+        """Crystals still moving."""
+        return self.minimizer.n_active
+
+    def step(self) -> bool:
+        """Move every active crystal once; False when none is active any more."""
+        going = self.minimizer.step()
+        self._write()
+        return going
+
+    def crystals(self) -> list[SymmetricCrystal | None]:
+        """Best iterates, in input order."""
+        parts = dict(
+            zip(self.frames, self.minimizer.batch.split(self.minimizer.variables), strict=True)
+        )
+        return [
+            self.frames[k].crystal.with_free_variables(parts[k]) if k in parts else None
+            for k in range(len(self.targets))
+        ]
+
+    def _write(self) -> None:
+        """Bring the caller's atoms to the best iterates."""
+        for k, crystal in enumerate(self.crystals()):
+            if crystal is None:
+                continue
+            atoms, _ = unwrap(self.targets[k], self.fix_cell)
+            self.frames[k].embedding.write_back(atoms, crystal)
+        self._note()
+
+    def _note(self) -> None:
+        """Put the losses into the caller's atoms and remember the geometries."""
+        for k, loss in zip(self.frames, self.minimizer.losses.tolist(), strict=True):
+            atoms, _ = unwrap(self.targets[k], self.fix_cell)
+            atoms.info["asx_loss"] = loss
+            self._written[k] = (atoms.cell.array.copy(), atoms.positions.copy())
+
+    def reports(self) -> list[tuple[Status, str]]:
+        """Status and reason of every member."""
+        known = dict(zip(self.frames, self.minimizer.reports(), strict=True))
+        return [
+            known.get(k, (Status.FAILED, self.failures.get(k, "")))
+            for k in range(len(self.targets))
+        ]
+
+    def losses(self) -> np.ndarray:
+        """Loss of every member, NaN where it failed."""
+        losses = np.full(len(self.targets), np.nan)
+        losses[list(self.frames)] = self.minimizer.losses.cpu().numpy()
+        return losses
+
+    # -- Optimizable ----------------------------------------------------------------------------
+
+    def ndofs(self) -> int:
+        """Number of free variables of all crystals."""
+        return self.minimizer.batch.n_variables
+
+    def get_x(self) -> np.ndarray:
+        """Free variables, shape (V,): Å, radians, fractions."""
+        return self.minimizer.variables.cpu().numpy().copy()
+
+    def set_x(self, x: np.ndarray) -> None:
+        """Set the free variables, shape (V,), and the atoms with them."""
+        whole = self.minimizer.batch
+        for k, values in zip(self.frames, whole.split(torch.as_tensor(x)), strict=True):
+            frame = self.frames[k]
+            crystal = frame.crystal.with_free_variables(values)
+            self.frames[k] = replace(frame, crystal=crystal)
+        fmax = self.minimizer.fmax
+        self._bind()
+        self.minimizer.resume(fmax)
+
+    def get_value(self) -> float:
+        """Mean loss of the crystals."""
+        return float(self.minimizer.losses.mean())
+
+    def get_gradient(self) -> np.ndarray:
+        """Gradient of the losses with respect to the free variables, shape (V,)."""
+        return self.minimizer.gradient.cpu().numpy().copy()
+
+    def gradient_norm(self, gradient: np.ndarray) -> float:
+        """Largest generalised gradient of any crystal."""
+        minimizer = self.minimizer
+        tensor = torch.as_tensor(gradient).to(minimizer.variables)
+        return float(generalized_gradient(minimizer.batch, minimizer.variables, tensor).max())
+
+    def converged(self, gradient: np.ndarray, fmax: float) -> bool:
+        """Every crystal below `fmax`, none failed, none on a plateau without neighbours."""
+        if self.failures or self.gradient_norm(gradient) >= fmax:
+            return False
+        return all(status is not Status.FAILED for status, _ in self.minimizer.reports()) and not (
+            self.minimizer.isolated.any()
+        )
+
+    def iterimages(self) -> Iterator[Atoms]:
+        """Frames of one step of a trajectory."""
+        for target in self.targets:
+            yield from target.iterimages()

@@ -1,0 +1,260 @@
+"""Objectives: what is minimised, one value per crystal.
+
+An objective is bound to a batch once (`Objective.bind`); the bound `Problem` is evaluated many
+times and follows the batch when crystals leave it. Any differentiable quantity per crystal
+fits: the descriptor loss here, an energy, or their sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from asexlatent.descriptor import LocalEnvironment
+from asexlatent.descriptor.neighbor_list import NeighborList
+from asexlatent.descriptor.neighbors import NeighborPairs
+from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.jacobian import SlotMap, site_jacobian
+from asexlatent.optimize.metric import Metric
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """An objective at one set of free variables.
+
+    Attributes
+    ----------
+    value : Tensor, shape (B,)
+        For the descriptor loss, Eq. 1 of the method (dimension of the descriptor squared).
+    gradient : Tensor, shape (V,)
+        With respect to the free variables (per Å, per radian, per unit of fraction).
+    isolated : Tensor of bool, shape (B,)
+        Some site has no neighbour that the objective can see: a plateau, not a solution.
+    curvature : Tensor, shape (B, n, n), or None
+        Positive semidefinite second derivative (Gauss-Newton) in the variable slots of each
+        crystal (`CrystalBatch.slot`), zero where a crystal has fewer than n variables; only
+        when it was asked for.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    isolated: Tensor
+    curvature: Tensor | None = None
+
+    def where(self, keep: Tensor, variable_keep: Tensor, other: Evaluation) -> Evaluation:
+        """Return this evaluation where the masks, (B,) and (V,), are true, else `other`."""
+        curvature = None
+        if self.curvature is not None:
+            curvature = torch.where(keep[:, None, None], self.curvature, other.curvature)
+        return Evaluation(
+            torch.where(keep, self.value, other.value),
+            torch.where(variable_keep, self.gradient, other.gradient),
+            torch.where(keep, self.isolated, other.isolated),
+            curvature,
+        )
+
+    def select(self, keep: Tensor, variable_keep: Tensor) -> Evaluation:
+        """Return the part of the crystals and variables for which the masks are true."""
+        curvature = None if self.curvature is None else self.curvature[keep]
+        return Evaluation(
+            self.value[keep], self.gradient[variable_keep], self.isolated[keep], curvature
+        )
+
+    def put(self, keep: Tensor, variable_keep: Tensor, part: Evaluation) -> None:
+        """Write `part`, made by `select` with the same masks, back in place."""
+        self.value[keep] = part.value
+        self.gradient[variable_keep] = part.gradient
+        self.isolated[keep] = part.isolated
+        if self.curvature is not None:
+            self.curvature[keep] = part.curvature
+
+    def clone(self) -> Evaluation:
+        """Return a copy that shares no memory."""
+        curvature = None if self.curvature is None else self.curvature.clone()
+        return Evaluation(
+            self.value.clone(), self.gradient.clone(), self.isolated.clone(), curvature
+        )
+
+
+@dataclass(eq=False)
+class Iterate:
+    """Free variables, shape (V,), and the objective there: always of the same place."""
+
+    variables: Tensor
+    evaluation: Evaluation
+
+    def where(self, keep: Tensor, variable_keep: Tensor, other: Iterate) -> Iterate:
+        """Return this iterate where the masks, (B,) and (V,), are true, else `other`."""
+        variables = torch.where(variable_keep, self.variables, other.variables)
+        return Iterate(variables, self.evaluation.where(keep, variable_keep, other.evaluation))
+
+    def select(self, keep: Tensor, variable_keep: Tensor) -> Iterate:
+        """Return the part of the crystals and variables for which the masks are true."""
+        return Iterate(self.variables[variable_keep], self.evaluation.select(keep, variable_keep))
+
+    def put(self, keep: Tensor, variable_keep: Tensor, part: Iterate) -> None:
+        """Write `part`, made by `select` with the same masks, back in place."""
+        self.variables[variable_keep] = part.variables
+        self.evaluation.put(keep, variable_keep, part.evaluation)
+
+    def clone(self) -> Iterate:
+        """Return a copy that shares no memory."""
+        return Iterate(self.variables.clone(), self.evaluation.clone())
+
+
+class Problem(Protocol):
+    """An objective bound to a batch."""
+
+    def evaluate(self, variables: Tensor, curvature: bool = False) -> Evaluation:
+        """Value and gradient of every crystal at `variables`, shape (V,); curvature if asked."""
+        ...
+
+    def select(self, keep: Tensor, batch: CrystalBatch) -> Problem:
+        """Return the problem of the crystals kept; `batch` is the selected batch."""
+        ...
+
+
+class Objective(Protocol):
+    """Something to minimise over the free variables of crystals."""
+
+    def bind(self, batch: CrystalBatch) -> Problem:
+        """Prepare for the crystals of `batch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DescriptorLoss:
+    """Mean squared deviation of the power spectra from a local environment (Eq. 1).
+
+    Parameters
+    ----------
+    environment : LocalEnvironment
+        The target. Each site is compared with the nearest reference of its species.
+    site_weights : {"equal", "multiplicity"}
+        Eq. 1 counts inequivalent sites equally; "multiplicity" counts atoms equally.
+    skin : float
+        Å added to the cutoff of the neighbour lists, which are reused until something has
+        moved by half of it.
+    """
+
+    environment: LocalEnvironment
+    site_weights: str = "equal"
+    skin: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.site_weights not in ("equal", "multiplicity"):
+            raise ValueError(
+                f"site_weights must be 'equal' or 'multiplicity', not {self.site_weights!r}"
+            )
+
+    def bind(self, batch: CrystalBatch) -> DescriptorProblem:
+        """Prepare the descriptor, the weights of the sites and an empty neighbour list."""
+        return DescriptorProblem(self, batch)
+
+
+class DescriptorProblem:
+    """`DescriptorLoss` bound to a batch: Algorithm 1, lines 5 to 8, as one tensor program.
+
+    Parameters
+    ----------
+    loss, batch
+        What is bound.
+    previous : DescriptorProblem, optional
+        Of a batch that `batch` was selected from, with the mask `keep` (B of that batch,).
+    """
+
+    def __init__(
+        self,
+        loss: DescriptorLoss,
+        batch: CrystalBatch,
+        previous: DescriptorProblem | None = None,
+        keep: Tensor | None = None,
+    ):
+        self.loss = loss
+        self.batch = batch
+        self.site_numbers = batch.numbers[batch.site_atom]
+        weight = torch.ones_like(batch.site_crystal)
+        weight = batch.multiplicity if loss.site_weights == "multiplicity" else weight
+        weight = weight.to(batch.variables.dtype)
+        total = weight.new_zeros(batch.n_crystals).index_add_(0, batch.site_crystal, weight)
+        self.site_weight = weight / total[batch.site_crystal]
+        if previous is None or keep is None:
+            placement = {"dtype": weight.dtype, "device": weight.device}
+            self.spectrum = loss.environment.power_spectrum(**placement)
+            self.neighbors = NeighborList(
+                batch.atom_crystal, batch.site_atom, self.spectrum.rcut, loss.skin
+            )
+            n_slots = int(batch.variables_per_crystal().max())
+        else:
+            self.spectrum, n_slots = previous.spectrum, previous.slots.n
+            self.neighbors = previous.neighbors.select(keep)
+        self.slots = SlotMap.of(batch, n_slots)
+
+    def evaluate(self, variables: Tensor, curvature: bool = False) -> Evaluation:
+        """Loss and gradient of every crystal at `variables`, shape (V,); curvature if asked."""
+        if curvature:
+            return self._linearize(variables)
+        variables = variables.detach().requires_grad_(True)
+        value, count = self.value(variables)
+        (gradient,) = torch.autograd.grad(value.sum(), variables)
+        return Evaluation(value.detach(), gradient, self._isolated(count))
+
+    def value(self, variables: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (B,), differentiable, and the number of neighbours of each site (S,)."""
+        cells, pairs, vectors = self._pairs(variables)
+        numbers = self.batch.numbers[pairs.neighbors]
+        spectra = self.spectrum(vectors, pairs.centers, numbers, self.batch.n_sites)
+        per_site = (self._residual(spectra) ** 2).mean(1) * self.site_weight
+        return self._per_crystal(per_site), self._count(pairs, vectors.detach())
+
+    def select(self, keep: Tensor, batch: CrystalBatch) -> DescriptorProblem:
+        """Return the problem of the crystals kept, with their neighbour lists."""
+        return DescriptorProblem(self.loss, batch, self, keep)
+
+    def _linearize(self, variables: Tensor) -> Evaluation:
+        """Value, gradient and Gauss-Newton curvature in one pass, without autograd."""
+        batch = self.batch
+        cells, pairs, vectors = self._pairs(variables)
+        spectra, by_pair = self.spectrum.with_pair_jacobian(
+            vectors, pairs.centers, batch.numbers[pairs.neighbors], batch.n_sites
+        )
+        residual = self._residual(spectra)
+        metric = Metric.at(batch, variables)
+        jacobian = site_jacobian(batch, self.slots, metric, cells, pairs, vectors, by_pair)
+        weight = self.site_weight / residual.shape[1]
+        gradient = 2 * weight[:, None] * (jacobian @ residual[:, :, None])[:, :, 0]
+        curvature = 2 * weight[:, None, None] * (jacobian @ jacobian.transpose(1, 2))
+        return Evaluation(
+            self._per_crystal((residual**2).sum(1) * weight),
+            self.slots.unpad(self._per_crystal(gradient)),
+            self._isolated(self._count(pairs, vectors)),
+            self._per_crystal(curvature),
+        )
+
+    def _pairs(self, variables: Tensor) -> tuple[Tensor, NeighborPairs, Tensor]:
+        """Cells (B, 3, 3), neighbour pairs of the sites, and their vectors (P, 3)."""
+        batch = self.batch
+        cells, scaled = batch.geometry(variables)
+        pairs = self.neighbors.update(scaled.detach(), cells.detach())
+        step = scaled[pairs.neighbors] - scaled[batch.site_atom[pairs.centers]] + pairs.shifts
+        vectors = (step[:, :, None] * cells[batch.site_crystal[pairs.centers]]).sum(1)
+        return cells, pairs, vectors
+
+    def _residual(self, spectra: Tensor) -> Tensor:
+        return spectra - self.loss.environment.target_for(spectra, self.site_numbers)
+
+    def _per_crystal(self, per_site: Tensor) -> Tensor:
+        """Sum an array (S, ...) over the sites of each crystal."""
+        total = per_site.new_zeros(self.batch.n_crystals, *per_site.shape[1:])
+        return total.index_add(0, self.batch.site_crystal, per_site)
+
+    def _count(self, pairs: NeighborPairs, vectors: Tensor) -> Tensor:
+        """Neighbours within the cutoff (not the skin) of each site, shape (S,)."""
+        seen = ((vectors**2).sum(1) < self.spectrum.rcut**2).long()
+        return torch.zeros_like(self.batch.site_atom).index_add_(0, pairs.centers, seen)
+
+    def _isolated(self, count: Tensor) -> Tensor:
+        return self._per_crystal((count == 0).long()) > 0

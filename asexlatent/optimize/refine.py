@@ -1,0 +1,264 @@
+"""Refine a list of crystals: pack, minimise in batches within a memory budget, unpack in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from asexlatent.descriptor import LocalEnvironment
+from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.driver import BatchMinimizer, Status
+from asexlatent.optimize.memory import plan_batches
+from asexlatent.optimize.objective import DescriptorLoss, Objective
+from asexlatent.optimize.registry import make_solver
+from asexlatent.optimize.solver import Solver
+from asexlatent.symmetry import CrystalError, SymmetricCrystal
+
+if TYPE_CHECKING:
+    from asexlatent.symmetry.detect import Embedding
+
+Candidate = SymmetricCrystal | Atoms | CrystalError
+
+
+@dataclass(eq=False)
+class Refinement:
+    """What became of one candidate.
+
+    Attributes
+    ----------
+    crystal : SymmetricCrystal or None
+        Best iterate; None when the candidate could not be understood.
+    status, reason : Status, str
+        How the refinement ended.
+    loss_initial, loss : float
+        Eq. 1 of the method before and after; NaN for a failed candidate.
+    gradient : float
+        Generalised gradient at the best iterate (see `generalized_gradient`).
+    steps : int
+    valid : bool
+        Every site obeys the motif rule of the environment.
+    displacement : float
+        Largest movement of an atom (Å) when the candidate was made symmetric.
+    source : the candidate as it came in.
+    embedding : Embedding or None
+        How the candidate's own `Atoms` sit on the crystal; None for a `SymmetricCrystal`.
+    """
+
+    source: Candidate
+    crystal: SymmetricCrystal | None = None
+    status: Status = Status.FAILED
+    reason: str = ""
+    loss_initial: float = float("nan")
+    loss: float = float("nan")
+    gradient: float = float("nan")
+    steps: int = 0
+    valid: bool = False
+    displacement: float = 0.0
+    embedding: Embedding | None = None
+
+    def to_atoms(self) -> Atoms:
+        """Refined structure, in the candidate's own cell and atom order if it came as `Atoms`.
+
+        A failed candidate comes back as it was; one that is no structure at all has no atoms.
+        """
+        if isinstance(self.source, Atoms):
+            atoms = self.source.copy()
+            if self.crystal is not None and self.embedding is not None:
+                self.embedding.write_back(atoms, self.crystal)
+            return atoms
+        return Atoms() if self.crystal is None else self.crystal.to_atoms()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a running refinement, yielded after each step.
+
+    Attributes
+    ----------
+    done, total : int
+        Crystals finished so far, and all.
+    step : int
+        Steps taken in the current batch.
+    """
+
+    done: int
+    total: int
+    step: int
+
+
+def refine(
+    candidates: Sequence[Candidate],
+    environment: LocalEnvironment | str = "sp2",
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    **options: object,
+) -> list[Refinement]:
+    """Steer candidates to a local environment with their space groups intact.
+
+    Parameters
+    ----------
+    candidates : sequence of Atoms, SymmetricCrystal or CrystalError
+        An error stands for a candidate that could not be read; it keeps its place.
+    environment : LocalEnvironment or str
+        The target, or the name of one (`LocalEnvironment.named`).
+    progress : callable, optional
+        Called with a `Progress` after each step.
+    **options
+        As for `RefinementRun`.
+
+    Returns
+    -------
+    list of Refinement
+        One per candidate, in order. Ctrl-C (KeyboardInterrupt) ends the run early and returns
+        what there is; what was not finished has the status ``step_limit``.
+    """
+    run = RefinementRun(candidates, environment, **options)  # type: ignore[arg-type]
+    try:
+        for state in run:
+            if progress is not None:
+                progress(state)
+    except KeyboardInterrupt:
+        pass
+    return run.results()
+
+
+class RefinementRun:
+    """A refinement that can be watched and interrupted; iterate over it, then ask for results.
+
+    Parameters
+    ----------
+    candidates, environment
+        As for `refine`.
+    objective : Objective, optional
+        What is minimised; by default `DescriptorLoss(environment)`.
+    solver : str or Solver
+        Name of a solver or an instance with its settings.
+    steps : int
+        Step limit for each crystal.
+    fmax : float
+        Threshold on the generalised gradient for ``converged``.
+    symprec, angle_tolerance, space_group
+        For candidates that are `Atoms`: see `asexlatent.symmetry.symmetrize`.
+    batch_size : int or "auto"
+        Crystals at a time; "auto" fills `memory`.
+    memory : float
+        Budget for the tensors of one batch, GiB.
+    device, dtype
+        Of the computation; float64 on the CPU by default.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        environment: LocalEnvironment | str = "sp2",
+        *,
+        objective: Objective | None = None,
+        solver: str | Solver = "adam",
+        steps: int = 1000,
+        fmax: float = 0.05,
+        symprec: float = 1e-2,
+        angle_tolerance: float = -1.0,
+        space_group: int | None = None,
+        batch_size: int | str = "auto",
+        memory: float = 2.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+    ):
+        if isinstance(environment, str):
+            environment = LocalEnvironment.named(environment)
+        self.environment = environment
+        self.objective = DescriptorLoss(environment) if objective is None else objective
+        self.solver = make_solver(solver)
+        self.steps, self.fmax = steps, fmax
+        self.device, self.dtype = device, dtype
+        detection = {
+            "symprec": symprec,
+            "angle_tolerance": angle_tolerance,
+            "space_group": space_group,
+        }
+        self._results = [self._understand(c, detection) for c in candidates]
+        ready = [k for k, r in enumerate(self._results) if r.crystal is not None]
+        self._batches = plan_batches(
+            [self._results[k].crystal for k in ready], environment, batch_size, memory, dtype
+        )
+        self._batches = [[ready[i] for i in part] for part in self._batches]
+        self._done = len(self._results) - len(ready)
+        self._open: tuple[list[int], BatchMinimizer] | None = None
+
+    def __iter__(self) -> Iterator[Progress]:
+        total = len(self._results)
+        for indices in self._batches:
+            crystals = [self._results[k].crystal for k in indices]
+            batch = CrystalBatch.from_crystals(crystals, self.device, self.dtype)
+            minimizer = BatchMinimizer(batch, self.objective, self.solver, self.fmax)
+            self._open = (indices, minimizer)
+            for step in range(1, self.steps + 1):
+                if not minimizer.step():
+                    break
+                yield Progress(self._done + len(indices) - minimizer.n_active, total, step)
+            self._close()
+            yield Progress(self._done, total, 0)
+
+    def results(self) -> list[Refinement]:
+        """Results in input order; usable at any time."""
+        self._close()
+        return self._results
+
+    def _understand(self, candidate: Candidate, detection: dict) -> Refinement:
+        result = Refinement(source=candidate)
+        try:
+            if isinstance(candidate, Exception):
+                raise candidate
+            if isinstance(candidate, SymmetricCrystal):
+                result.crystal = candidate
+            else:
+                from asexlatent.symmetry.detect import symmetrize
+
+                symmetric = symmetrize(candidate, **detection)
+                result.displacement = symmetric.displacement
+                result.embedding = symmetric.embedding
+                result.crystal = symmetric.crystal
+            numbers = [atomic_numbers[site.species] for site in result.crystal.sites]
+            self.environment.check_species(torch.tensor(numbers))
+            result.status, result.reason = Status.STEP_LIMIT, "not started"
+        except ValueError as error:
+            result.crystal, result.reason = None, str(error)
+        return result
+
+    def _close(self) -> None:
+        """Take the results out of the open batch."""
+        if self._open is None:
+            return
+        indices, minimizer = self._open
+        self._open = None
+        batch = minimizer.batch
+        # The atoms of a caller's own cell must not jump by lattice vectors; rows are wrapped.
+        plain = [self._results[k].embedding is None for k in indices]
+        plain = torch.tensor(plain, device=batch.variables.device)[batch.variable_crystal]
+        variables = torch.where(plain, batch.wrap(minimizer.variables), minimizer.variables)
+        valid = self.environment.valid(
+            *reversed(batch.geometry(variables)), batch.atom_crystal, batch.site_atom, batch.numbers
+        )
+        columns = (
+            batch.split(variables),
+            minimizer.reports(),
+            minimizer.initial_losses.tolist(),
+            minimizer.losses.tolist(),
+            minimizer.gradient_norms.tolist(),
+            minimizer.steps.tolist(),
+            valid.tolist(),
+        )
+        for k, free, report, initial, loss, norm, steps, good in zip(
+            indices, *columns, strict=True
+        ):
+            result = self._results[k]
+            result.status, result.reason = report
+            result.loss_initial, result.loss, result.gradient = initial, loss, norm
+            result.steps, result.valid = steps, good and result.status is not Status.FAILED
+            result.crystal = result.crystal.with_free_variables(free)
+        self._done += len(indices)

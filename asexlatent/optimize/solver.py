@@ -1,0 +1,123 @@
+"""What a batched solver is, and the bounds that every solver respects."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.objective import Iterate
+
+
+@dataclass(eq=False)
+class SolverState:
+    """Everything a solver remembers, so that crystals can leave, return and be saved.
+
+    Attributes
+    ----------
+    per_variable : dict of Tensor, each of shape (V, ...)
+    per_crystal : dict of Tensor, each of shape (B, ...)
+    """
+
+    per_variable: dict[str, Tensor] = field(default_factory=dict)
+    per_crystal: dict[str, Tensor] = field(default_factory=dict)
+
+    def select(self, variable_keep: Tensor, crystal_keep: Tensor) -> SolverState:
+        """Return the part of the variables and crystals for which the masks are true."""
+        return SolverState(
+            {k: v[variable_keep] for k, v in self.per_variable.items()},
+            {k: v[crystal_keep] for k, v in self.per_crystal.items()},
+        )
+
+    def put(self, variable_keep: Tensor, crystal_keep: Tensor, part: SolverState) -> None:
+        """Write `part`, made by `select` with the same masks, back in place."""
+        for name, value in part.per_variable.items():
+            self.per_variable[name][variable_keep] = value
+        for name, value in part.per_crystal.items():
+            self.per_crystal[name][crystal_keep] = value
+
+
+class Solver(Protocol):
+    """A batched minimiser that asks for one evaluation per step.
+
+    A solver never sees convergence: the driver decides who leaves. It keeps crystals
+    independent: nothing it computes for one may depend on another.
+    """
+
+    name: str
+    needs_curvature: bool
+
+    def start(self, batch: CrystalBatch) -> SolverState:
+        """State before the first step."""
+        ...
+
+    def propose(
+        self, batch: CrystalBatch, state: SolverState, current: Iterate, best: Iterate
+    ) -> Tensor:
+        """Next variables to evaluate, shape (V,); updates `state`.
+
+        `current` is the last proposal with its evaluation, `best` the iterate of lowest value
+        that each crystal has seen.
+        """
+        ...
+
+    def stalled(self, state: SolverState) -> Tensor:
+        """Return for each crystal whether further steps are hopeless, shape (B,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class CellBounds:
+    """Limits that keep trial cells possible and memory bounded.
+
+    Attributes
+    ----------
+    min_length, max_length : float
+        Lattice parameters, Å. A crystal that comes in beyond a limit may stay as large.
+    min_angle : float
+        Smallest angle, and smallest distance of an angle from 180 degrees, in degrees.
+    min_volume_per_atom : float
+        Å^3; a denser trial cell is expanded isotropically (diamond has 5.7).
+    """
+
+    min_length: float = 1.0
+    max_length: float = 100.0
+    min_angle: float = 20.0
+    min_volume_per_atom: float = 1.0
+
+    def apply(self, batch: CrystalBatch, trial: Tensor, previous: Tensor) -> Tensor:
+        """Bring `trial`, shape (V,), within the limits.
+
+        `previous` is a possible geometry: the angles of a trial whose three angles cannot form
+        a cell fall back to it.
+        """
+        angle = math.radians(self.min_angle)
+        low = trial.new_tensor([self.min_length, angle, -math.inf])
+        high = trial.new_tensor([self.max_length, math.pi - angle, math.inf])
+        kind = batch.variable_kind
+        lower = torch.minimum(low[kind], previous)
+        upper = torch.maximum(high[kind], previous)
+        trial = torch.clamp(trial, min=lower, max=upper)
+
+        impossible = _volume_factor(batch, trial) < torch.minimum(
+            _volume_factor(batch, previous), trial.new_tensor(0.05)
+        )
+        back = impossible[batch.variable_crystal] & (kind == 1)
+        trial = torch.where(back, previous, trial)
+
+        lengths = batch.cell_parameters(trial)[:, :3]
+        volume = lengths.prod(1) * torch.sqrt(_volume_factor(batch, trial))
+        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
+        scale = (self.min_volume_per_atom * n_atoms / volume) ** (1 / 3)
+        scale = torch.clamp(scale, min=1.0)[batch.variable_crystal]
+        return torch.where(kind == 0, trial * scale, trial)
+
+
+def _volume_factor(batch: CrystalBatch, variables: Tensor) -> Tensor:
+    """(V / abc)^2 of each cell, shape (B,); not positive when the angles are impossible."""
+    cosines = torch.cos(batch.cell_parameters(variables)[:, 3:])
+    return 1 - (cosines**2).sum(1) + 2 * cosines.prod(1)
