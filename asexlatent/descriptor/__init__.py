@@ -5,6 +5,7 @@ from __future__ import annotations
 from asexlatent.descriptor.environment import LocalEnvironment
 from asexlatent.descriptor.motif import MotifReport, MotifRule
 from asexlatent.descriptor.neighbors import (
+    NeighborList,
     NeighborPairs,
     neighbor_pairs,
     pair_vectors,
@@ -17,6 +18,7 @@ __all__ = [
     "LocalEnvironment",
     "MotifReport",
     "MotifRule",
+    "NeighborList",
     "NeighborPairs",
     "PowerSpectrum",
     "neighbor_pairs",

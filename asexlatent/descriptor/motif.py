@@ -171,7 +171,7 @@ class MotifRule:
         return good
 
     def check(self, atoms: Atoms) -> MotifReport:
-        """Judge every atom of one structure, in words; no images along directions without ``pbc``."""
+        """Judge every atom of one structure, in words (no images without ``pbc``)."""
         geometry = atoms_geometry(atoms, self.reach)
         scaled, cells, crystal, centers, numbers = geometry
         pairs = neighbor_pairs(scaled, cells, crystal, centers, self.reach)

@@ -1,4 +1,4 @@
-"""Neighbour pairs of many crystals at once, for any cell shape and any number of periodic images."""
+"""Neighbour pairs of many crystals at once, for any cell shape and any number of images."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ class NeighborPairs(NamedTuple):
     shifts: Tensor
 
 
+def inverse_cells(cells: Tensor) -> Tensor:
+    """Inverses (B, 3, 3) of cells (B, 3, 3) by cross products, without any check."""
+    a, b, c = cells.unbind(-2)
+    cross = torch.linalg.cross
+    normals = torch.stack((cross(b, c), cross(c, a), cross(a, b)), -1)
+    return normals / (a * normals[..., 0]).sum(-1)[..., None, None]
+
+
 def plane_spacings(cells: Tensor) -> Tensor:
     """Distances in Å between the lattice planes, without any check.
 
@@ -45,11 +53,7 @@ def plane_spacings(cells: Tensor) -> Tensor:
     Tensor
         (B, 3); 0 or not a number for a cell without volume.
     """
-    a, b, c = cells.unbind(-2)
-    cross = torch.linalg.cross
-    normals = torch.stack((cross(b, c), cross(c, a), cross(a, b)), 1)
-    volumes = (a * normals[:, 0]).sum(-1).abs()
-    return volumes[:, None] / normals.norm(dim=-1)
+    return 1.0 / inverse_cells(cells).norm(dim=-2)
 
 
 def usable_crystals(scaled: Tensor, cells: Tensor, crystal: Tensor) -> Tensor:
@@ -173,7 +177,7 @@ def _expand(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(counts: Tensor, limit: int) -> list[tuple[int, int]]:
-    """Cut 0 .. len(counts) into ranges whose counts sum to about ``limit`` at most (one entry at least)."""
+    """Cut 0 .. len(counts) into ranges whose counts sum to about ``limit``."""
     if len(counts) == 0:
         return []
     blocks = torch.cumsum(counts, 0) // limit
@@ -192,3 +196,185 @@ def pair_vectors(
     atoms = center_atoms[pairs.centers]
     steps = scaled[pairs.neighbors] - scaled[atoms] + pairs.shifts
     return (steps.unsqueeze(-1) * cells[crystal[atoms]]).sum(1)
+
+
+class NeighborList:
+    """Pairs of a fixed set of crystals, kept while the crystals move little.
+
+    Pairs are searched up to ``rcut + skin`` and kept for a crystal as long as no pair can have come
+    within ``rcut`` unseen. With A the cell at the search and A' the present one, a vector v' now was
+    ``v' A'^-1 A - (Δs_j - Δs_i) A`` then, so that the list is complete while
+
+        rcut |A'^-1 A - 1| + |Δs_i A| + |Δs_j A| <= skin
+
+    (Frobenius norm, which bounds the stretch; largest displacement of a centre, and of any atom).
+    Atoms that are wrapped to another image between two calls are followed. Only crystals that fail
+    the test are searched again.
+
+    Parameters
+    ----------
+    crystal
+        (N,) long, which crystal each atom belongs to.
+    center_atoms
+        (M,) long, atoms whose neighbours are wanted.
+    rcut
+        Cutoff in Å.
+    skin
+        Å, 0 or more; 0 searches at every change.
+
+    Attributes
+    ----------
+    searches : int
+        How many crystals have been searched so far, repeats counted.
+    """
+
+    def __init__(
+        self, crystal: Tensor, center_atoms: Tensor, rcut: float, skin: float = 0.5
+    ) -> None:
+        if not (rcut > 0 and skin >= 0):
+            raise ValueError(f"rcut {rcut} Å must be positive and skin {skin} Å not negative")
+        self.crystal, self.center_atoms = crystal, center_atoms
+        self.rcut, self.skin = float(rcut), float(skin)
+        self.searches = 0
+        self._pairs: NeighborPairs | None = None
+        self._scaled: Tensor | None = None  # at the search of each crystal
+        self._cells: Tensor | None = None
+
+    @torch.no_grad()
+    def update(self, scaled: Tensor, cells: Tensor, within: bool = True) -> NeighborPairs:
+        """Pairs of the crystals as they are now.
+
+        Parameters
+        ----------
+        scaled
+            (N, 3) fractional coordinates.
+        cells
+            (B, 3, 3) lattice vectors in rows, Å.
+        within
+            True: only the pairs nearer than ``rcut``, exactly those of `neighbor_pairs`, in its
+            order. False: also those in the skin (`PowerSpectrum` gives them no weight); this saves
+            one synchronisation with an accelerator and keeps the number of pairs constant between
+            searches.
+
+        Returns
+        -------
+        NeighborPairs
+
+        Raises
+        ------
+        ValueError
+            As `neighbor_pairs`.
+        """
+        scaled, cells = scaled.detach(), cells.detach()
+        if self._pairs is None:
+            self._search(scaled, cells, torch.ones(len(cells), dtype=torch.bool))
+        else:
+            self._follow(scaled, cells)
+        pairs = self._pairs
+        if not within:
+            return pairs
+        vectors = pair_vectors(scaled, cells, self.crystal, self.center_atoms, pairs)
+        near = (vectors * vectors).sum(1) < self.rcut**2
+        return NeighborPairs(*(column[near] for column in pairs))
+
+    def select(self, keep: Tensor) -> NeighborList:
+        """The list of some of the crystals, without a new search.
+
+        Parameters
+        ----------
+        keep
+            (B,) bool. Atoms, centres and crystals that stay keep their order and are numbered
+            from 0.
+        """
+        atoms = keep[self.crystal]
+        centers = keep[self.crystal[self.center_atoms]]
+        new_atom = torch.cumsum(atoms, 0) - 1
+        new_center = torch.cumsum(centers, 0) - 1
+        new_crystal = torch.cumsum(keep, 0) - 1
+        chosen = NeighborList(
+            new_crystal[self.crystal[atoms]],
+            new_atom[self.center_atoms[centers]],
+            self.rcut,
+            self.skin,
+        )
+        if self._pairs is not None:
+            stays = centers[self._pairs.centers]
+            pairs = NeighborPairs(*(column[stays] for column in self._pairs))
+            chosen._pairs = NeighborPairs(
+                new_center[pairs.centers], new_atom[pairs.neighbors], pairs.shifts
+            )
+            chosen._scaled, chosen._cells = self._scaled[atoms], self._cells[keep]
+        return chosen
+
+    def _follow(self, scaled: Tensor, cells: Tensor) -> None:
+        """Search again where the test fails; renumber the images of wrapped atoms elsewhere."""
+        step = scaled - self._scaled
+        jump = torch.round(step)
+        moved = pair_free_vectors(step - jump, self._cells[self.crystal]).norm(dim=1)
+        largest = torch.zeros_like(cells[:, 0, 0])
+        largest = largest.scatter_reduce(0, self.crystal, moved, "amax")
+        centers = self.center_atoms
+        of_centers = torch.zeros_like(largest)
+        of_centers = of_centers.scatter_reduce(0, self.crystal[centers], moved[centers], "amax")
+        stretch = inverse_cells(cells) @ self._cells
+        stretch = (stretch - torch.eye(3).to(cells)).flatten(1).norm(dim=1)
+        # written so that a coordinate that is no number asks for a search, which complains
+        stale = ~(self.rcut * stretch + largest + of_centers <= self.skin)
+        flags = torch.stack((stale.any(), (jump != 0).any())).tolist()
+        if flags[1]:
+            jump = torch.where(stale[self.crystal][:, None], 0.0, jump)
+            self._scaled = self._scaled + jump
+            hops = jump.long()
+            c, n, shifts = self._pairs
+            self._pairs = NeighborPairs(c, n, shifts + hops[centers[c]] - hops[n])
+        if flags[0]:
+            self._search(scaled, cells, stale)
+
+    def _search(self, scaled: Tensor, cells: Tensor, stale: Tensor) -> None:
+        """New pairs for the crystals that are stale, merged with the old ones of the others."""
+        stale = stale.to(cells.device)
+        self.searches += int(stale.sum())
+        reach = self.rcut + self.skin
+        if self._pairs is None or bool(stale.all()):
+            self._pairs = neighbor_pairs(scaled, cells, self.crystal, self.center_atoms, reach)
+            self._scaled, self._cells = scaled.clone(), cells.clone()
+            return
+        atoms = stale[self.crystal].nonzero().flatten()
+        centers = stale[self.crystal[self.center_atoms]]
+        new_atom = torch.cumsum(stale[self.crystal], 0) - 1
+        found = neighbor_pairs(
+            scaled[atoms],
+            cells[stale],
+            (torch.cumsum(stale, 0) - 1)[self.crystal[atoms]],
+            new_atom[self.center_atoms[centers]],
+            reach,
+        )
+        back = centers.nonzero().flatten()
+        found = NeighborPairs(back[found.centers], atoms[found.neighbors], found.shifts)
+        stays = ~centers[self._pairs.centers]
+        kept = NeighborPairs(*(column[stays] for column in self._pairs))
+        self._pairs = _merge(kept, found, len(self.center_atoms))
+        self._scaled = torch.where(stale[self.crystal][:, None], scaled, self._scaled)
+        self._cells = torch.where(stale[:, None, None], cells, self._cells)
+
+
+def pair_free_vectors(scaled: Tensor, cells: Tensor) -> Tensor:
+    """Cartesian vectors (N, 3) of fractional ones, each with a cell of its own (N, 3, 3)."""
+    return (scaled.unsqueeze(-1) * cells).sum(1)
+
+
+def _merge(first: NeighborPairs, second: NeighborPairs, n_centers: int) -> NeighborPairs:
+    """Two lists, each sorted by centre and without a centre in common, as one sorted list."""
+    counts = [torch.bincount(part.centers, minlength=n_centers) for part in (first, second)]
+    starts = torch.cumsum(counts[0] + counts[1], 0) - counts[0] - counts[1]
+    order = []
+    for part, count in zip((first, second), counts, strict=True):
+        rank = torch.arange(len(part.centers), device=starts.device)
+        own_start = torch.cumsum(count, 0) - count
+        order.append(starts[part.centers] + rank - own_start[part.centers])
+    place = torch.cat(order)
+    merged = []
+    for a, b in zip(first, second, strict=True):
+        both = torch.cat((a, b))
+        merged.append(torch.empty_like(both).index_copy_(0, place, both))
+    return NeighborPairs(*merged)

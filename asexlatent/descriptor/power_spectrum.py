@@ -133,11 +133,11 @@ class PowerSpectrum(torch.nn.Module):
 
     @property
     def n_components(self) -> int:
-        """Numbers per centre: n_radial (n_radial + 1) / 2 * (lmax + 1), n_radial = channels * nmax."""
+        """Numbers per centre: k (k + 1) / 2 * (lmax + 1) with k = channels * nmax."""
         return self.n_radial * (self.n_radial + 1) // 2 * (self.lmax + 1)
 
     def settings(self) -> dict[str, Any]:
-        """Settings that rebuild the descriptor, ``PowerSpectrum(**settings)``; JSON-able, without dtype and device."""
+        """JSON-able settings, ``PowerSpectrum(**settings)``, without dtype and device."""
         from ase.data import chemical_symbols
 
         symbols = None if self.species is None else [chemical_symbols[z] for z in self.species]

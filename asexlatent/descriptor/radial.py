@@ -93,7 +93,7 @@ def radial_basis(nmax: int, rcut: float, q: np.ndarray) -> np.ndarray:
 
 
 def cutoff_function(name: str, u: np.ndarray) -> np.ndarray:
-    """Cutoff fc as a function of u = (r / rcut)^2: "cosine" (1 + cos(pi r / rcut)) / 2, "polynomial" (1 - u)^3."""
+    """Cutoff fc at u = (r / rcut)^2; "cosine" (1 + cos(pi r / rcut)) / 2, "polynomial" (1 - u)^3."""
     if name == "cosine":
         return 0.5 * (1.0 + np.cos(np.pi * np.sqrt(u)))
     if name == "polynomial":
@@ -164,7 +164,7 @@ def chebyshev_table(
         samples *= 2
         if samples > 8192:
             raise ValueError(
-                f"alpha * rcut^2 = {sharpness:g} is too sharp a density for a radial table; lower alpha or rcut"
+                f"alpha * rcut^2 = {sharpness:g} is too sharp for a radial table; lower alpha or rcut"
             )
     degree = int(np.argmax(tail < tolerance)) if (tail < tolerance).any() else samples
     table = np.ascontiguousarray(series[..., : max(degree, 2)])
@@ -174,7 +174,7 @@ def chebyshev_table(
 
 @lru_cache(maxsize=32)
 def _converged_nodes(nmax: int, lmax: int, rcut: float, alpha: float, cutoff: str) -> int:
-    """Number of quadrature nodes beyond which h_nl changes by less than 1e-14 of its largest value."""
+    """Number of quadrature nodes beyond which h_nl changes by rounding only."""
     u = np.linspace(0.001, 0.999, 9)
     nodes = 32 + nmax
     values = radial_values(nmax, lmax, rcut, alpha, cutoff, u, nodes)
