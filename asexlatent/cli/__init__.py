@@ -1,0 +1,1 @@
+"""The commands. Nothing here is imported by the rest of the package."""

@@ -1,0 +1,159 @@
+"""What the user sees while a run goes on: a bar, a few lines, a table at the end."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asexlatent.optimize import Progress, Refinement
+
+SHOWN_FAILURES = 10
+"""Failed candidates named on the terminal; the files name all of them."""
+
+
+class Terminal(logging.Handler):
+    """Log lines on standard error that do not tear the bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class Tally:
+    """Running counts of a run."""
+
+    def __init__(self) -> None:
+        self.status: Counter[str] = Counter()
+        self.valid: Counter[str] = Counter()
+        self.initial: dict[str, list[float]] = {}
+        self.losses: dict[str, list[float]] = {}
+
+    def add(self, results: Sequence[Refinement]) -> None:
+        """Count a chunk."""
+        for result in results:
+            status = str(result.status)
+            self.status[status] += 1
+            self.valid[status] += result.valid
+            if result.loss == result.loss:
+                self.initial.setdefault(status, []).append(result.loss_initial)
+                self.losses.setdefault(status, []).append(result.loss)
+
+    @property
+    def total(self) -> int:
+        """Candidates counted."""
+        return self.status.total()
+
+    @property
+    def n_valid(self) -> int:
+        """Valid ones among them."""
+        return self.valid.total()
+
+    @property
+    def n_refined(self) -> int:
+        """Those that came out as crystals."""
+        return sum(len(part) for status, part in self.losses.items() if status != "failed")
+
+    def all_losses(self) -> tuple[list[float], list[float]]:
+        """Losses before and after of all that were refined."""
+        kept = [status for status in self.losses if status != "failed"]
+        return (
+            [loss for status in kept for loss in self.initial[status]],
+            [loss for status in kept for loss in self.losses[status]],
+        )
+
+    def median(self) -> tuple[float | None, float | None]:
+        """Median loss before and after; None without any."""
+        before, after = self.all_losses()
+        return _median(before), _median(after)
+
+    def counts(self) -> dict[str, Any]:
+        """Counts for ``summary.json``."""
+        before, after = self.median()
+        return {
+            "candidates": self.total,
+            **{status: self.status[status] for status in _STATUSES},
+            "valid": self.n_valid,
+            "median_loss_initial": before,
+            "median_loss": after,
+        }
+
+    def table(self) -> str:
+        """Plain text, one line per status."""
+        lines = [f"{'status':<12}{'crystals':>9}{'valid':>9}{'median loss':>13}"]
+        for status in _STATUSES:
+            if self.status[status]:
+                lines.append(self._line(status, self.status[status], self.valid[status], status))
+        lines.append(self._line("all", self.total, self.n_valid, None))
+        return "\n".join(lines)
+
+    def _line(self, name: str, count: int, valid: int, status: str | None) -> str:
+        losses = self.all_losses()[1] if status is None else self.losses.get(status, [])
+        median = _median(losses) if status != "failed" else None
+        shown = "-" if median is None else f"{median:.4g}"
+        return f"{name:<12}{count:>9}{valid:>9}{shown:>13}"
+
+
+_STATUSES = ("converged", "stalled", "step_limit", "failed")
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+class Bar:
+    """A tqdm bar of crystals done, valid so far, median loss; nothing where there is no terminal.
+
+    Parameters
+    ----------
+    total
+        Number of candidates, None if not known.
+    steps
+        Step limit, for the display.
+    quiet
+        Show nothing.
+    """
+
+    def __init__(self, total: int | None, steps: int, quiet: bool):
+        from tqdm import tqdm
+
+        self._steps = steps
+        self._finished = 0  # in whole chunks
+        self._tally = Tally()
+        self._bar = tqdm(
+            total=total,
+            unit="crystal",
+            disable=True if quiet else None,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=False,
+        )
+
+    def watch(self, state: Progress) -> None:
+        """Show the state of the chunk at work."""
+        self._show(self._finished + state.done, state.step)
+
+    def finish(self, tally: Tally) -> None:
+        """Show that a chunk is done."""
+        self._finished, self._tally = tally.total, tally
+        self._show(self._finished, 0)
+
+    def close(self) -> None:
+        """Clear the bar away."""
+        self._bar.close()
+
+    def _show(self, done: int, step: int) -> None:
+        if self._bar.disable:
+            return
+        median = self._tally.median()[1]
+        parts = [f"{self._tally.n_valid} valid"]
+        parts += [f"median loss {median:.3g}"] if median is not None else []
+        parts += [f"step {step}/{self._steps}"] if step else []
+        self._bar.set_postfix_str(", ".join(parts), refresh=False)
+        self._bar.update(done - self._bar.n)
