@@ -60,6 +60,26 @@ def cell_slots(batch: CrystalBatch) -> Tensor:
     return torch.where(used, index, torch.full_like(index, batch.n_variables))
 
 
+def step_lengths(batch: CrystalBatch, metric: Metric, step: Tensor) -> tuple[Tensor, Tensor]:
+    """How far a small step in the free variables, shape (V,), moves each crystal.
+
+    Returns
+    -------
+    displacement : Tensor, shape (B,)
+        Largest movement of any site's atom at fixed cell, Å.
+    strain : Tensor, shape (B,)
+        Norm of the symmetric strain of the cell.
+    """
+    padded = torch.cat((step, step.new_zeros(1)))
+    per_site = padded[batch.site_index]
+    moved = (per_site * (metric.site_gram @ per_site[:, :, None])[:, :, 0]).sum(1)
+    displacement = moved.new_zeros(batch.n_crystals)
+    displacement = displacement.scatter_reduce(0, batch.site_crystal, moved, "amax")
+    per_cell = padded[cell_slots(batch)]
+    strain = (per_cell * (metric.cell_gram @ per_cell[:, :, None])[:, :, 0]).sum(1)
+    return torch.sqrt(displacement.clamp(min=0)), torch.sqrt(strain.clamp(min=0))
+
+
 def generalized_gradient(
     batch: CrystalBatch, variables: Tensor, gradient: Tensor, movable: Tensor | None = None
 ) -> Tensor:

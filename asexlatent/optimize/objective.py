@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from asexlatent.descriptor import LocalEnvironment
-from asexlatent.descriptor.neighbor_list import NeighborList
-from asexlatent.descriptor.neighbors import NeighborPairs
+from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.jacobian import SlotMap, site_jacobian
 from asexlatent.optimize.metric import Metric
@@ -204,7 +203,7 @@ class DescriptorProblem:
 
     def value(self, variables: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (B,), differentiable, and the number of neighbours of each site (S,)."""
-        cells, pairs, vectors = self._pairs(variables)
+        _, pairs, vectors = self._pairs(variables)
         numbers = self.batch.numbers[pairs.neighbors]
         spectra = self.spectrum(vectors, pairs.centers, numbers, self.batch.n_sites)
         per_site = (self._residual(spectra) ** 2).mean(1) * self.site_weight

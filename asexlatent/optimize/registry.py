@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from asexlatent.optimize.adam import Adam
+from asexlatent.optimize.lm import LevenbergMarquardt
 from asexlatent.optimize.solver import Solver
 
-SOLVERS: dict[str, Callable[..., Solver]] = {"adam": Adam}
+SOLVERS: dict[str, Callable[..., Solver]] = {"adam": Adam, "lm": LevenbergMarquardt}
 
 
 def make_solver(solver: str | Solver, **settings: object) -> Solver:

@@ -1,0 +1,132 @@
+"""Batched Levenberg-Marquardt: second-order steps for a least-squares loss.
+
+A crystal has at most some thirty free variables and Eq. 1 is a sum of squares, so the
+Gauss-Newton matrix is small, positive and cheap (`site_jacobian`). Damping and acceptance
+are per crystal, with the gain ratio of H. B. Nielsen (report IMM-REP-1999-05, Technical
+University of Denmark, 1999). Damping is measured in physical lengths (`Metric`), not in the
+raw variables, so that Å, radians and fractions need no scaling factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.jacobian import SlotMap
+from asexlatent.optimize.metric import Metric, step_lengths
+from asexlatent.optimize.objective import Iterate
+from asexlatent.optimize.solver import CellBounds, SolverState
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """Levenberg-Marquardt with a trust region in Å and strain, every crystal on its own.
+
+    Parameters
+    ----------
+    damping : float
+        First damping, relative to the largest curvature per squared length.
+    cell_length : float
+        Å; a strain e counts as a displacement of ``cell_length * e`` in the damping.
+    max_displacement, max_strain : float
+        Longest step: movement of any site in Å, and norm of the strain.
+    stall_tolerance, stall_patience : float, int
+        A crystal whose loss has not fallen by this fraction within so many steps is stalled.
+    """
+
+    damping: float = 1e-3
+    cell_length: float = 2.0
+    max_displacement: float = 0.4
+    max_strain: float = 0.1
+    stall_tolerance: float = 1e-3
+    stall_patience: int = 12
+    bounds: CellBounds = field(default_factory=CellBounds)
+    name: str = "lm"
+    needs_curvature: bool = True
+
+    def start(self, batch: CrystalBatch) -> SolverState:
+        """No damping yet: it is chosen at the first step, from the curvature there."""
+        zero = batch.variables.new_zeros(batch.n_crystals)
+        return SolverState(
+            {},
+            {
+                "damping": zero,
+                "growth": zero + 2.0,
+                "accepted": zero + torch.inf,  # value the last proposal had to beat
+                "predicted": zero.clone(),  # reduction the model promised for it
+                "reference": zero + torch.inf,
+                "waiting": torch.zeros_like(zero, dtype=torch.int64),
+            },
+        )
+
+    def propose(
+        self, batch: CrystalBatch, state: SolverState, current: Iterate, best: Iterate
+    ) -> Tensor:
+        """Take one damped Gauss-Newton step from the best iterate."""
+        memory = state.per_crystal
+        curvature, n_slots = best.evaluation.curvature, best.evaluation.curvature.shape[1]
+        slots = SlotMap.of(batch, n_slots)
+        metric = Metric.at(batch, best.variables)
+        scale = self._scale(batch, slots, metric)
+        self._update(memory, current.evaluation.value, best.evaluation.value, curvature, scale)
+
+        gradient = slots.pad(best.evaluation.gradient, batch.n_crystals)
+        matrix = curvature + memory["damping"][:, None, None] * scale
+        factor, _ = torch.linalg.cholesky_ex(matrix)
+        step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        displacement, strain = step_lengths(batch, metric, slots.unpad(step))
+        shrink = torch.maximum(displacement / self.max_displacement, strain / self.max_strain)
+        step = step / shrink.clamp(min=1.0)[:, None]
+        bent = (curvature @ step[:, :, None])[:, :, 0]
+        memory["predicted"] = -(step * (gradient + 0.5 * bent)).sum(1)
+        return self.bounds.apply(batch, best.variables + slots.unpad(step), best.variables)
+
+    def stalled(self, state: SolverState) -> Tensor:
+        """No relevant decrease for `stall_patience` steps."""
+        return state.per_crystal["waiting"] >= self.stall_patience
+
+    def _update(
+        self,
+        memory: dict[str, Tensor],
+        value: Tensor,
+        best: Tensor,
+        curvature: Tensor,
+        scale: Tensor,
+    ) -> None:
+        """Judge the last proposal: damping (Nielsen's rule) and the wait for progress."""
+        accepted = best < memory["accepted"]
+        gain = (memory["accepted"] - value) / memory["predicted"].clamp(min=1e-300)
+        ease = (1 - (2 * gain.clamp(0, 1) - 1) ** 3).clamp(min=1 / 3)
+        grown = torch.where(accepted, ease, memory["growth"])
+        diagonals = (torch.diagonal(m, dim1=1, dim2=2) for m in (curvature, scale))
+        largest = torch.div(*diagonals).amax(1)
+        first = torch.isinf(memory["accepted"])
+        damping = torch.where(first, self.damping * largest, memory["damping"] * grown)
+        # The floor keeps the matrix invertible along directions that nothing feels.
+        memory["damping"] = torch.maximum(damping, 1e-9 * largest + 1e-12)
+        memory["growth"] = torch.where(accepted, 2.0, 2.0 * memory["growth"])
+        memory["accepted"] = best
+
+        improved = best < memory["reference"] * (1 - self.stall_tolerance)
+        memory["reference"] = torch.where(improved, best, memory["reference"])
+        memory["waiting"] = torch.where(improved, 0, memory["waiting"] + 1)
+
+    def _scale(self, batch: CrystalBatch, slots: SlotMap, metric: Metric) -> Tensor:
+        """Squared lengths (Å^2) of steps as a matrix (B, n, n); unit where slots are empty."""
+        n = slots.n
+        total = metric.site_gram.new_zeros(batch.n_crystals * (n + 1) * (n + 1))
+        row = batch.site_crystal[:, None] * (n + 1) + slots.site
+        index = row[:, :, None] * (n + 1) + slots.site[:, None, :]
+        total.index_add_(0, index.reshape(-1), metric.site_gram.reshape(-1))
+        total = total.view(batch.n_crystals, n + 1, n + 1)[:, :n, :n]
+        used = torch.arange(n, device=total.device) < batch.variables_per_crystal()[:, None]
+        total = total + torch.diag_embed((~used).to(total.dtype))
+        n_cell = min(6, n)
+        in_cell = torch.arange(n_cell, device=total.device) < batch.n_cell_variables[:, None]
+        in_cell = in_cell[:, :, None] & in_cell[:, None, :]
+        cell = metric.cell_gram[:, :n_cell, :n_cell] * in_cell
+        total[:, :n_cell, :n_cell] += self.cell_length**2 * cell
+        return total
