@@ -175,7 +175,13 @@ def to_cif(crystal: SymmetricCrystal, path: str | os.PathLike | None = None) -> 
 def from_cif(path: str | os.PathLike, **options: Any) -> SymmetricCrystal:
     """Read the first crystal of a CIF file and detect its symmetry.
 
-    ASE reads the file; where it cannot, pymatgen tries. ``options`` as in ``symmetrize``.
+    ``options`` as in ``symmetrize``; errors as in :func:`read_cif` and there.
+    """
+    return SymmetricCrystal.from_atoms(read_cif(path), **options)
+
+
+def read_cif(path: str | os.PathLike) -> Atoms:
+    """First crystal of a CIF file; ASE reads it, and where it cannot, pymatgen.
 
     Raises
     ------
@@ -184,14 +190,10 @@ def from_cif(path: str | os.PathLike, **options: Any) -> SymmetricCrystal:
     OSError
         The file cannot be opened.
     """
-    with open(path, errors="replace") as handle:
-        handle.read(1)
-    return SymmetricCrystal.from_atoms(_read_cif(path), **options)
-
-
-def _read_cif(path: str | os.PathLike) -> Atoms:
     import ase.io
 
+    with open(path, errors="replace") as handle:
+        handle.read(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
