@@ -179,8 +179,8 @@ def _impose_number(
     raise CrystalError(
         f"space group {symbol(number)} cannot be imposed: it is neither the group of the atoms "
         f"within {max_displacement:g} Å nor a subgroup of it with the same translations (found "
-        f"{found_text}); raise max_displacement, choose a subgroup of these, give an ASE Spacegroup "
-        "whose operations hold in this cell, or space_group=1"
+        f"{found_text}); raise max_displacement, choose a subgroup of these, give an ASE "
+        "Spacegroup whose operations hold in this cell, or space_group=1"
     )
 
 

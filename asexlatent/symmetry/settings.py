@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -82,9 +81,7 @@ def find_setting(frame: Frame, symprec: float, angle_tolerance: float = -1.0) ->
 def ask_spglib(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function of spglib; None where it fails, whichever way its version says so."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # about its own error handling
-            return function(*arguments)
+        return function(*arguments)
     except _SPGLIB_ERROR:
         return None
 
