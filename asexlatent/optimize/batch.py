@@ -20,6 +20,20 @@ from asexlatent.symmetry.lattice import lattice_variables
 
 
 @dataclass(frozen=True, eq=False)
+class Subset:
+    """Some crystals of a batch, as masks over what they own.
+
+    Attributes
+    ----------
+    crystals, variables, sites : Tensor of bool, shape (B,), (V,), (S,)
+    """
+
+    crystals: Tensor
+    variables: Tensor
+    sites: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class CrystalBatch:
     """Crystals as flat tensors and the maps from free variables to geometry.
 
@@ -143,6 +157,10 @@ class CrystalBatch:
         vectors (the entries of its maps are integers), so this is exact for every group.
         """
         return torch.where(self.variable_kind == 2, variables - variables.floor(), variables)
+
+    def subset(self, keep: Tensor) -> Subset:
+        """Masks of the crystals for which `keep`, shape (B,), is true."""
+        return Subset(keep, keep[self.variable_crystal], keep[self.site_crystal])
 
     def select(self, keep: Tensor) -> CrystalBatch:
         """Return the batch of the crystals for which `keep`, shape (B,), is true."""

@@ -8,8 +8,8 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from asexlatent.optimize.batch import CrystalBatch
-from asexlatent.optimize.metric import generalized_gradient
+from asexlatent.optimize.batch import CrystalBatch, Subset
+from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.objective import Evaluation, Iterate, Objective, Problem
 from asexlatent.optimize.solver import Solver
 
@@ -47,18 +47,15 @@ class _Track:
     code: Tensor  # (B,)
     steps: Tensor  # (B,)
 
-    def select(self, keep: Tensor, variable_keep: Tensor) -> _Track:
-        return _Track(
-            self.current.select(keep, variable_keep),
-            self.best.select(keep, variable_keep),
-            self.norm[keep],
-            self.code[keep],
-            self.steps[keep],
-        )
+    def select(self, mask: Subset) -> _Track:
+        keep = mask.crystals
+        current, best = self.current.select(mask), self.best.select(mask)
+        return _Track(current, best, self.norm[keep], self.code[keep], self.steps[keep])
 
-    def put(self, keep: Tensor, variable_keep: Tensor, part: _Track) -> None:
-        self.current.put(keep, variable_keep, part.current)
-        self.best.put(keep, variable_keep, part.best)
+    def put(self, mask: Subset, part: _Track) -> None:
+        self.current.put(mask, part.current)
+        self.best.put(mask, part.best)
+        keep = mask.crystals
         self.norm[keep] = part.norm
         self.code[keep] = part.code
         self.steps[keep] = part.steps
@@ -99,10 +96,9 @@ class BatchMinimizer:
         self.fmax = fmax
         self.movable = torch.ones_like(batch.variable_kind) > 0 if movable is None else movable
         problem = objective.bind(batch)
-        evaluation = problem.evaluate(batch.variables, solver.needs_curvature)
-        start = Iterate(batch.variables, masked(batch, evaluation, self.movable))
-        self.initial_losses = evaluation.value
-        norm = generalized_gradient(batch, start.variables, start.evaluation.gradient)
+        start = self._look(batch, problem, batch.variables, self.movable)
+        self.initial_losses = start.evaluation.value.clone()
+        norm = start.metric.gradient_norm(batch, start.evaluation.gradient)
         count = torch.zeros(batch.n_crystals, dtype=torch.int64, device=norm.device)
         self._whole = _Track(start.clone(), start.clone(), norm, count, count.clone())
         self._whole_state = solver.start(batch)
@@ -129,15 +125,13 @@ class BatchMinimizer:
         broken = ~torch.isfinite(proposal) & moves
         variables = torch.where(moves & ~broken, proposal, work.current.variables)
         lost = torch.zeros_like(work.code).index_add_(0, owner, broken.long()) > 0
-        evaluation = self._problem.evaluate(variables, self.solver.needs_curvature)
-        new = Iterate(variables, masked(batch, evaluation, self._movable))
-        work.current = new.where(active, active[owner], work.current)
+        new = self._look(batch, self._problem, variables, self._movable)
+        work.current = new.where(batch.subset(active), work.current)
         work.steps = work.steps + active
 
-        better = active & (evaluation.value < work.best.evaluation.value)
-        work.best = new.where(better, better[owner], work.best)
-        best = work.best
-        norm = generalized_gradient(batch, best.variables, best.evaluation.gradient)
+        better = active & (new.evaluation.value < work.best.evaluation.value)
+        work.best = new.where(batch.subset(better), work.best)
+        norm = new.metric.gradient_norm(batch, new.evaluation.gradient)
         work.norm = torch.where(better, norm, work.norm)
         work.code = torch.where(active & lost, _NOT_FINITE, work.code)
         self._classify()
@@ -226,6 +220,7 @@ class BatchMinimizer:
         iterates = (
             Iterate(
                 cast[f"{name}.variables"],
+                Metric.at(self.batch, cast[f"{name}.variables"]),
                 Evaluation(**{f.name: cast.get(f"{name}.{f.name}") for f in fields(Evaluation)}),
             )
             for name in ("current", "best")
@@ -240,18 +235,26 @@ class BatchMinimizer:
 
     # -- the working set ------------------------------------------------------------------------
 
+    def _look(
+        self, batch: CrystalBatch, problem: Problem, variables: Tensor, movable: Tensor
+    ) -> Iterate:
+        """Evaluate the objective, as the solver needs it."""
+        metric = Metric.at(batch, variables)
+        evaluation = problem.evaluate(variables, metric if self.solver.needs_curvature else None)
+        return Iterate(variables, metric, masked(batch, evaluation, movable))
+
     def _open(self, batch: CrystalBatch, problem: Problem, keep: Tensor) -> None:
         """Make the crystals of `keep`, a mask over the whole batch, the working set."""
-        self._keep, self._batch, self._problem = keep, batch, problem
-        self._variable_keep = keep[self.batch.variable_crystal]
-        self._movable = self.movable[self._variable_keep]
-        self._work = self._whole.select(keep, self._variable_keep)
-        self._state = self._whole_state.select(self._variable_keep, keep)
+        self._batch, self._problem = batch, problem
+        self._mask = self.batch.subset(keep)
+        self._movable = self.movable[self._mask.variables]
+        self._work = self._whole.select(self._mask)
+        self._state = self._whole_state.select(self._mask)
 
     def _flush(self) -> None:
         """Write the working set back into the whole."""
-        self._whole.put(self._keep, self._variable_keep, self._work)
-        self._whole_state.put(self._variable_keep, self._keep, self._state)
+        self._whole.put(self._mask, self._work)
+        self._whole_state.put(self._mask, self._state)
 
     def _repack(self) -> None:
         """Leave finished crystals behind once they are a fair share of the working set."""
@@ -262,8 +265,8 @@ class BatchMinimizer:
         self._flush()
         if finished == active.numel():
             return
-        keep = self._keep.clone()
-        keep[self._keep] = active
+        keep = self._mask.crystals.clone()
+        keep[self._mask.crystals] = active
         batch = self._batch.select(active)
         self._open(batch, self._problem.select(active, batch), keep)
 

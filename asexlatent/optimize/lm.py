@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.jacobian import SlotMap
-from asexlatent.optimize.metric import Metric, step_lengths
+from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.objective import Iterate
 from asexlatent.optimize.solver import CellBounds, SolverState
 
@@ -69,15 +69,14 @@ class LevenbergMarquardt:
         memory = state.per_crystal
         curvature, n_slots = best.evaluation.curvature, best.evaluation.curvature.shape[1]
         slots = SlotMap.of(batch, n_slots)
-        metric = Metric.at(batch, best.variables)
-        scale = self._scale(batch, slots, metric)
+        scale = self._scale(batch, slots, best.metric)
         self._update(memory, current.evaluation.value, best.evaluation.value, curvature, scale)
 
         gradient = slots.pad(best.evaluation.gradient, batch.n_crystals)
         matrix = curvature + memory["damping"][:, None, None] * scale
         factor, _ = torch.linalg.cholesky_ex(matrix)
         step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
-        displacement, strain = step_lengths(batch, metric, slots.unpad(step))
+        displacement, strain = best.metric.step_lengths(batch, slots.unpad(step))
         shrink = torch.maximum(displacement / self.max_displacement, strain / self.max_strain)
         step = step / shrink.clamp(min=1.0)[:, None]
         bent = (curvature @ step[:, :, None])[:, :, 0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.batch import CrystalBatch, Subset
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,8 @@ class Metric:
         """Gram matrices at `variables`, shape (V,)."""
         cells = batch.cells(variables)
         strain = _cell_strain(batch, variables, cells)
-        cell_gram = torch.einsum("bkij,blij->bkl", strain, strain)
+        flat = strain.flatten(2)
+        cell_gram = flat @ flat.transpose(1, 2)
         slot = torch.arange(6, device=variables.device)
         used = slot < batch.n_cell_variables[:, None]
         cell_gram = cell_gram + torch.diag_embed((~used).to(variables.dtype))
@@ -51,6 +52,68 @@ class Metric:
         site_gram = site_gram + torch.diag_embed((~free).to(variables.dtype))
         return cls(site_gram, cell_gram, strain)
 
+    def gradient_norm(self, batch: CrystalBatch, gradient: Tensor) -> Tensor:
+        """Generalised gradient (B,) of a gradient (V,); see `generalized_gradient`."""
+        padded = torch.cat((gradient, gradient.new_zeros(1)))
+        per_site = padded[batch.site_index]
+        # g^T Gram^-1 g is the squared norm of the Cartesian gradient within the site's freedom.
+        squared = (per_site * torch.linalg.solve(self.site_gram, per_site)).sum(1)
+        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
+        share = n_atoms[batch.site_crystal] / batch.multiplicity
+        site_norm = share * torch.sqrt(torch.clamp(squared, min=0))
+
+        per_cell = padded[cell_slots(batch)]
+        weights = torch.linalg.solve(self.cell_gram, per_cell)
+        strain_gradient = (weights[:, :, None, None] * self.cell_strain).sum(1)
+        cell_norm = strain_gradient.norm(dim=2).amax(dim=1)
+        return cell_norm.scatter_reduce(0, batch.site_crystal, site_norm, "amax")
+
+    def step_lengths(self, batch: CrystalBatch, step: Tensor) -> tuple[Tensor, Tensor]:
+        """How far a small step in the free variables, shape (V,), moves each crystal.
+
+        Returns
+        -------
+        displacement : Tensor, shape (B,)
+            Largest movement of any site's atom at fixed cell, Å.
+        strain : Tensor, shape (B,)
+            Norm of the symmetric strain of the cell.
+        """
+        padded = torch.cat((step, step.new_zeros(1)))
+        per_site = padded[batch.site_index]
+        moved = (per_site * (self.site_gram * per_site[:, None, :]).sum(2)).sum(1)
+        displacement = moved.new_zeros(batch.n_crystals)
+        displacement = displacement.scatter_reduce(0, batch.site_crystal, moved, "amax")
+        per_cell = padded[cell_slots(batch)]
+        strain = (per_cell * (self.cell_gram * per_cell[:, None, :]).sum(2)).sum(1)
+        return torch.sqrt(displacement.clamp(min=0)), torch.sqrt(strain.clamp(min=0))
+
+    def where(self, mask: Subset, other: Metric) -> Metric:
+        """Return this metric for the crystals of `mask`, `other` for the rest."""
+        crystal = mask.crystals[:, None, None]
+        return Metric(
+            torch.where(mask.sites[:, None, None], self.site_gram, other.site_gram),
+            torch.where(crystal, self.cell_gram, other.cell_gram),
+            torch.where(crystal[..., None], self.cell_strain, other.cell_strain),
+        )
+
+    def select(self, mask: Subset) -> Metric:
+        """Return the part of the crystals of `mask`."""
+        return Metric(
+            self.site_gram[mask.sites],
+            self.cell_gram[mask.crystals],
+            self.cell_strain[mask.crystals],
+        )
+
+    def put(self, mask: Subset, part: Metric) -> None:
+        """Write `part`, made by `select` with the same mask, back in place."""
+        self.site_gram[mask.sites] = part.site_gram
+        self.cell_gram[mask.crystals] = part.cell_gram
+        self.cell_strain[mask.crystals] = part.cell_strain
+
+    def clone(self) -> Metric:
+        """Return a copy that shares no memory."""
+        return Metric(self.site_gram.clone(), self.cell_gram.clone(), self.cell_strain.clone())
+
 
 def cell_slots(batch: CrystalBatch) -> Tensor:
     """Variable index of each crystal's free cell parameters, V where unused, shape (B, 6)."""
@@ -58,26 +121,6 @@ def cell_slots(batch: CrystalBatch) -> Tensor:
     used = slot < batch.n_cell_variables[:, None]
     index = batch.first_variable[:, None] + slot
     return torch.where(used, index, torch.full_like(index, batch.n_variables))
-
-
-def step_lengths(batch: CrystalBatch, metric: Metric, step: Tensor) -> tuple[Tensor, Tensor]:
-    """How far a small step in the free variables, shape (V,), moves each crystal.
-
-    Returns
-    -------
-    displacement : Tensor, shape (B,)
-        Largest movement of any site's atom at fixed cell, Å.
-    strain : Tensor, shape (B,)
-        Norm of the symmetric strain of the cell.
-    """
-    padded = torch.cat((step, step.new_zeros(1)))
-    per_site = padded[batch.site_index]
-    moved = (per_site * (metric.site_gram @ per_site[:, :, None])[:, :, 0]).sum(1)
-    displacement = moved.new_zeros(batch.n_crystals)
-    displacement = displacement.scatter_reduce(0, batch.site_crystal, moved, "amax")
-    per_cell = padded[cell_slots(batch)]
-    strain = (per_cell * (metric.cell_gram @ per_cell[:, :, None])[:, :, 0]).sum(1)
-    return torch.sqrt(displacement.clamp(min=0)), torch.sqrt(strain.clamp(min=0))
 
 
 def generalized_gradient(
@@ -99,21 +142,7 @@ def generalized_gradient(
     """
     if movable is not None:
         gradient = gradient * movable
-    metric = Metric.at(batch, variables)
-    padded = torch.cat((gradient, gradient.new_zeros(1)))
-
-    per_site = padded[batch.site_index]
-    # g^T Gram^-1 g is the squared norm of the Cartesian gradient within the site's freedom.
-    squared = (per_site * torch.linalg.solve(metric.site_gram, per_site)).sum(1)
-    n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
-    share = n_atoms[batch.site_crystal] / batch.multiplicity
-    site_norm = share * torch.sqrt(torch.clamp(squared, min=0))
-
-    per_cell = padded[cell_slots(batch)]
-    weights = torch.linalg.solve(metric.cell_gram, per_cell)
-    strain_gradient = torch.einsum("bk,bkij->bij", weights, metric.cell_strain)
-    cell_norm = strain_gradient.norm(dim=2).amax(dim=1)
-    return cell_norm.scatter_reduce(0, batch.site_crystal, site_norm, "amax")
+    return Metric.at(batch, variables).gradient_norm(batch, gradient)
 
 
 def _cell_strain(batch: CrystalBatch, variables: Tensor, cells: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
-from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.batch import CrystalBatch, Subset
 from asexlatent.optimize.jacobian import SlotMap, site_jacobian
 from asexlatent.optimize.metric import Metric
 
@@ -43,32 +43,32 @@ class Evaluation:
     isolated: Tensor
     curvature: Tensor | None = None
 
-    def where(self, keep: Tensor, variable_keep: Tensor, other: Evaluation) -> Evaluation:
-        """Return this evaluation where the masks, (B,) and (V,), are true, else `other`."""
-        curvature = None
+    def where(self, mask: Subset, other: Evaluation) -> Evaluation:
+        """Return this evaluation for the crystals of `mask`, `other` for the rest."""
+        keep, curvature = mask.crystals, None
         if self.curvature is not None:
             curvature = torch.where(keep[:, None, None], self.curvature, other.curvature)
         return Evaluation(
             torch.where(keep, self.value, other.value),
-            torch.where(variable_keep, self.gradient, other.gradient),
+            torch.where(mask.variables, self.gradient, other.gradient),
             torch.where(keep, self.isolated, other.isolated),
             curvature,
         )
 
-    def select(self, keep: Tensor, variable_keep: Tensor) -> Evaluation:
-        """Return the part of the crystals and variables for which the masks are true."""
+    def select(self, mask: Subset) -> Evaluation:
+        """Return the part of the crystals of `mask`."""
+        keep = mask.crystals
         curvature = None if self.curvature is None else self.curvature[keep]
-        return Evaluation(
-            self.value[keep], self.gradient[variable_keep], self.isolated[keep], curvature
-        )
+        gradient = self.gradient[mask.variables]
+        return Evaluation(self.value[keep], gradient, self.isolated[keep], curvature)
 
-    def put(self, keep: Tensor, variable_keep: Tensor, part: Evaluation) -> None:
-        """Write `part`, made by `select` with the same masks, back in place."""
-        self.value[keep] = part.value
-        self.gradient[variable_keep] = part.gradient
-        self.isolated[keep] = part.isolated
+    def put(self, mask: Subset, part: Evaluation) -> None:
+        """Write `part`, made by `select` with the same mask, back in place."""
+        self.value[mask.crystals] = part.value
+        self.gradient[mask.variables] = part.gradient
+        self.isolated[mask.crystals] = part.isolated
         if self.curvature is not None:
-            self.curvature[keep] = part.curvature
+            self.curvature[mask.crystals] = part.curvature
 
     def clone(self) -> Evaluation:
         """Return a copy that shares no memory."""
@@ -80,35 +80,45 @@ class Evaluation:
 
 @dataclass(eq=False)
 class Iterate:
-    """Free variables, shape (V,), and the objective there: always of the same place."""
+    """Free variables, shape (V,), with the metric and the objective there."""
 
     variables: Tensor
+    metric: Metric
     evaluation: Evaluation
 
-    def where(self, keep: Tensor, variable_keep: Tensor, other: Iterate) -> Iterate:
-        """Return this iterate where the masks, (B,) and (V,), are true, else `other`."""
-        variables = torch.where(variable_keep, self.variables, other.variables)
-        return Iterate(variables, self.evaluation.where(keep, variable_keep, other.evaluation))
+    def where(self, mask: Subset, other: Iterate) -> Iterate:
+        """Return this iterate for the crystals of `mask`, `other` for the rest."""
+        return Iterate(
+            torch.where(mask.variables, self.variables, other.variables),
+            self.metric.where(mask, other.metric),
+            self.evaluation.where(mask, other.evaluation),
+        )
 
-    def select(self, keep: Tensor, variable_keep: Tensor) -> Iterate:
-        """Return the part of the crystals and variables for which the masks are true."""
-        return Iterate(self.variables[variable_keep], self.evaluation.select(keep, variable_keep))
+    def select(self, mask: Subset) -> Iterate:
+        """Return the part of the crystals of `mask`."""
+        return Iterate(
+            self.variables[mask.variables], self.metric.select(mask), self.evaluation.select(mask)
+        )
 
-    def put(self, keep: Tensor, variable_keep: Tensor, part: Iterate) -> None:
-        """Write `part`, made by `select` with the same masks, back in place."""
-        self.variables[variable_keep] = part.variables
-        self.evaluation.put(keep, variable_keep, part.evaluation)
+    def put(self, mask: Subset, part: Iterate) -> None:
+        """Write `part`, made by `select` with the same mask, back in place."""
+        self.variables[mask.variables] = part.variables
+        self.metric.put(mask, part.metric)
+        self.evaluation.put(mask, part.evaluation)
 
     def clone(self) -> Iterate:
         """Return a copy that shares no memory."""
-        return Iterate(self.variables.clone(), self.evaluation.clone())
+        return Iterate(self.variables.clone(), self.metric.clone(), self.evaluation.clone())
 
 
 class Problem(Protocol):
     """An objective bound to a batch."""
 
-    def evaluate(self, variables: Tensor, curvature: bool = False) -> Evaluation:
-        """Value and gradient of every crystal at `variables`, shape (V,); curvature if asked."""
+    def evaluate(self, variables: Tensor, metric: Metric | None = None) -> Evaluation:
+        """Value and gradient of every crystal at `variables`, shape (V,).
+
+        With `metric`, that of the batch at `variables`, also the curvature.
+        """
         ...
 
     def select(self, keep: Tensor, batch: CrystalBatch) -> Problem:
@@ -192,10 +202,13 @@ class DescriptorProblem:
             self.neighbors = previous.neighbors.select(keep)
         self.slots = SlotMap.of(batch, n_slots)
 
-    def evaluate(self, variables: Tensor, curvature: bool = False) -> Evaluation:
-        """Loss and gradient of every crystal at `variables`, shape (V,); curvature if asked."""
-        if curvature:
-            return self._linearize(variables)
+    def evaluate(self, variables: Tensor, metric: Metric | None = None) -> Evaluation:
+        """Loss and gradient of every crystal at `variables`, shape (V,).
+
+        With `metric`, that of the batch at `variables`, also the Gauss-Newton curvature.
+        """
+        if metric is not None:
+            return self._linearize(variables, metric)
         variables = variables.detach().requires_grad_(True)
         value, count = self.value(variables)
         (gradient,) = torch.autograd.grad(value.sum(), variables)
@@ -213,7 +226,7 @@ class DescriptorProblem:
         """Return the problem of the crystals kept, with their neighbour lists."""
         return DescriptorProblem(self.loss, batch, self, keep)
 
-    def _linearize(self, variables: Tensor) -> Evaluation:
+    def _linearize(self, variables: Tensor, metric: Metric) -> Evaluation:
         """Value, gradient and Gauss-Newton curvature in one pass, without autograd."""
         batch = self.batch
         cells, pairs, vectors = self._pairs(variables)
@@ -221,7 +234,6 @@ class DescriptorProblem:
             vectors, pairs.centers, batch.numbers[pairs.neighbors], batch.n_sites
         )
         residual = self._residual(spectra)
-        metric = Metric.at(batch, variables)
         jacobian = site_jacobian(batch, self.slots, metric, cells, pairs, vectors, by_pair)
         weight = self.site_weight / residual.shape[1]
         gradient = 2 * weight[:, None] * (jacobian @ residual[:, :, None])[:, :, 0]

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from asexlatent.optimize.batch import CrystalBatch
+from asexlatent.optimize.batch import CrystalBatch, Subset
 from asexlatent.optimize.objective import Iterate
 
 
@@ -26,19 +26,19 @@ class SolverState:
     per_variable: dict[str, Tensor] = field(default_factory=dict)
     per_crystal: dict[str, Tensor] = field(default_factory=dict)
 
-    def select(self, variable_keep: Tensor, crystal_keep: Tensor) -> SolverState:
-        """Return the part of the variables and crystals for which the masks are true."""
+    def select(self, mask: Subset) -> SolverState:
+        """Return the part of the crystals of `mask`."""
         return SolverState(
-            {k: v[variable_keep] for k, v in self.per_variable.items()},
-            {k: v[crystal_keep] for k, v in self.per_crystal.items()},
+            {k: v[mask.variables] for k, v in self.per_variable.items()},
+            {k: v[mask.crystals] for k, v in self.per_crystal.items()},
         )
 
-    def put(self, variable_keep: Tensor, crystal_keep: Tensor, part: SolverState) -> None:
-        """Write `part`, made by `select` with the same masks, back in place."""
+    def put(self, mask: Subset, part: SolverState) -> None:
+        """Write `part`, made by `select` with the same mask, back in place."""
         for name, value in part.per_variable.items():
-            self.per_variable[name][variable_keep] = value
+            self.per_variable[name][mask.variables] = value
         for name, value in part.per_crystal.items():
-            self.per_crystal[name][crystal_keep] = value
+            self.per_crystal[name][mask.crystals] = value
 
 
 class Solver(Protocol):
