@@ -16,7 +16,8 @@ from asexlatent.topology.graph import PeriodicGraph
 
 #: Å; carbon-carbon bonds are at most this long, the cutoff of the sp2 motif rule.
 CARBON_CUTOFF = 1.85
-#: All other pairs: this times the sum of the covalent radii of ASE (Cordero et al., Dalton Trans. 2832, 2008).
+#: All other pairs: this times the sum of the covalent radii of ASE (Cordero et al., Dalton Trans.
+#: 2832, 2008).
 RADII_FACTOR = 1.2
 #: Å; a gap between the longest bond and the shortest non-bond below this is flagged as narrow.
 NARROW_GAP = 0.2
@@ -94,9 +95,9 @@ def bonded_graph(atoms: Atoms, cutoff: Cutoff = None) -> BondedGraph:
     atoms : Atoms
         Only directions with ``pbc`` repeat.
     cutoff : float, mapping or None
-        Longest bond in Å. A mapping has pairs as keys, ``("C", "H")`` or ``"C-H"`` in any order; pairs
-        it does not name get the default. Default: 1.85 for carbon with carbon, 1.2 times the sum of
-        the covalent radii for everything else.
+        Longest bond in Å. A mapping has pairs as keys, ``("C", "H")`` or ``"C-H"`` in any order;
+        pairs it does not name get the default. Default: 1.85 for carbon with carbon, 1.2 times the
+        sum of the covalent radii for everything else.
 
     Returns
     -------
@@ -168,7 +169,8 @@ def _check(atoms: Atoms) -> None:
     for axis, (periodic, length) in enumerate(zip(atoms.pbc, atoms.cell.lengths(), strict=True)):
         if periodic and length < 1e-6:
             raise ValueError(
-                f"direction {axis + 1} is periodic but has no cell vector: set atoms.cell or atoms.pbc"
+                f"direction {axis + 1} is periodic but has no cell vector:"
+                " set atoms.cell or atoms.pbc"
             )
     periodic_cell = atoms.cell[:][atoms.pbc]
     if np.linalg.matrix_rank(periodic_cell, tol=1e-6) < len(periodic_cell):
@@ -178,9 +180,9 @@ def _check(atoms: Atoms) -> None:
 def _primitive(atoms: Atoms) -> tuple[Atoms, np.ndarray]:
     """One atom of each translation orbit in the primitive cell, and the orbit of every atom.
 
-    The net does not need it (the minimal image is exact), but it makes everything after it smaller, and
-    it is what counts of layers, chains and molecules refer to. When spglib finds nothing, or what it
-    finds does not fit the cell, the crystal stays as it is.
+    The net does not need it (the minimal image is exact), but it makes everything after it smaller,
+    and it is what counts of layers, chains and molecules refer to. When spglib finds nothing, or
+    what it finds does not fit the cell, the crystal stays as it is.
     """
     unchanged = atoms, np.arange(len(atoms))
     if len(atoms) == 1 or not atoms.pbc.all():
@@ -190,7 +192,7 @@ def _primitive(atoms: Atoms) -> tuple[Atoms, np.ndarray]:
             (atoms.cell[:], atoms.get_scaled_positions(wrap=False), atoms.numbers),
             symprec=_PRIMITIVE_TOLERANCE,
         )
-    except Exception:  # spglib's error classes changed between versions; any failure means "none found"
+    except Exception:  # spglib's error classes differ between versions; all mean: none found
         return unchanged
     if dataset is None:
         return unchanged

@@ -1,13 +1,14 @@
 """The canonical form of a periodic net: its exact identity.
 
-Delgado-Friedrichs and O'Keeffe, Acta Cryst. A59, 351 (2003). From every frame the net is walked in one
-fixed way: breadth first, the edges at each vertex in the order of their coordinates in the frame,
-vertices numbered as they appear, lattice vectors in the basis of the first independent ones that
-appear. The smallest list of edges over all frames depends on the net alone. The frames, the order of
-the walk and the final change of basis are those of Systre 1.0, so that the text is Systre's too.
+Delgado-Friedrichs and O'Keeffe, Acta Cryst. A59, 351 (2003). From every frame the net is walked in
+one fixed way: breadth first, the edges at each vertex in the order of their coordinates in the
+frame, vertices numbered as they appear, lattice vectors in the basis of the first independent ones
+that appear. The smallest list of edges over all frames depends on the net alone. The frames, the
+order of the walk and the final change of basis are those of Systre 1.0, so that the text is
+Systre's too.
 
-All frames walk in step; after every vertex only those with the smallest list so far go on. Those that
-are left at the end are related by symmetry.
+All frames walk in step; after every vertex only those with the smallest list so far go on. Those
+that are left at the end are related by symmetry.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from asexlatent.topology.graph import PeriodicGraph
 from asexlatent.topology.integers import adjugates, cross
 from asexlatent.topology.placement import Placement
 
-#: Largest number of edge lists that are tried as frames.
-MAX_FRAMES = 300_000
+#: Largest number of edge lists tried as frames, times the largest number of edges at a vertex.
+MAX_WORK = 2_000_000
 # Two different quotients of integers below this differ as float64, and keep their order.
 _EXACT_QUOTIENT = 2**26
 # Entries of the state of one batch of frames; 48 bytes each at most.
@@ -37,7 +38,7 @@ class NumbersTooLarge(ArithmeticError):
 
 
 def canonical_graph(
-    graph: PeriodicGraph, placement: Placement, max_frames: int = MAX_FRAMES
+    graph: PeriodicGraph, placement: Placement, max_work: int = MAX_WORK
 ) -> PeriodicGraph:
     """Canonical form of a connected, locally stable net in its largest translation lattice.
 
@@ -47,8 +48,9 @@ def canonical_graph(
         A minimal image (:func:`~asexlatent.topology.translations.minimal_image`), dimension 1 to 3.
     placement : Placement
         Its barycentric placement.
-    max_frames : int
-        Largest number of edge lists to try as frames.
+    max_work : int
+        Largest number of edge lists to try as frames, times the largest number of edges at a
+        vertex.
 
     Returns
     -------
@@ -58,12 +60,12 @@ def canonical_graph(
     Raises
     ------
     TooManyFrames
-        Above ``max_frames``.
+        Above ``max_work``.
     NumbersTooLarge
         If lattice vectors exceed what is compared exactly (not seen in practice).
     """
     net = PlacedNet.make(graph, placement)
-    frames = characteristic_frames(net, max_frames)
+    frames = characteristic_frames(net, max_work // net.target.shape[1])
     best: Script | None = None
     scale = 1
     for batch in _batches(frames, graph.n_vertices):
@@ -86,8 +88,9 @@ class _Walk:
     """State of a batch of frames that walk the net in step.
 
     ``label``: number of each vertex, from 1, 0 if not met; ``cell``: in which cell it was met;
-    ``queue``: vertices in the order met; ``basis``, ``rank``: the first independent lattice vectors;
-    ``inverse``, ``size``: adjugate and determinant (> 0) of ``basis`` completed to three vectors.
+    ``queue``: vertices in the order met; ``basis``, ``rank``: the first independent lattice
+    vectors; ``inverse``, ``size``: adjugate and determinant (> 0) of ``basis`` completed to three
+    vectors.
     """
 
     frames: Frames
@@ -138,7 +141,7 @@ class _Walk:
             setattr(self, name, getattr(self, name)[keep])
 
     def _advance(self, step: int) -> np.ndarray:
-        """List the edges that leave vertex ``step`` of every frame: (f, k, 4), filled up with inf."""
+        """Edges that leave vertex ``step`` of every frame: (f, k, 4), filled up with inf."""
         net = self.frames.net
         here = self.queue[:, step]
         order = self.frames.star_order(here)
@@ -178,7 +181,7 @@ class _Walk:
         self.cell[who, vertex] = cell
 
     def _coordinates(self, who: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        """Coordinates (len(who), 3) of lattice vectors in the bases, extended where they must be."""
+        """Coordinates (len(who), 3) of lattice vectors in the bases, extended if need be."""
         number = (vector[:, None] @ self.inverse[who])[:, 0]
         d = self.frames.net.dimension
         if (self.rank[who] < d).any():
@@ -236,8 +239,9 @@ def _sign(rows: np.ndarray) -> np.ndarray:
 
 
 def _finish(script: Script, scale: int, n_vertices: int, dimension: int) -> PeriodicGraph:
-    """Turn the smallest list into a graph: express its vectors in a basis of the lattice they span."""
-    rows = [(i, *row) for i, block in enumerate(script) for row in block.tolist() if row[0] < np.inf]
+    """Turn the smallest list into a graph, in a basis of the lattice that its vectors span."""
+    filled = [block[block[:, 0] < np.inf].tolist() for block in script]
+    rows = [(i, *row) for i, block in enumerate(filled) for row in block]
     table = np.array(rows)
     edges = np.stack([table[:, 0], table[:, 1] - 1], axis=1).astype(np.int64)
     vectors = np.rint(table[:, 2 : 2 + dimension] * scale).astype(np.int64)

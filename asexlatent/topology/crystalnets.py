@@ -32,8 +32,8 @@ class CrystalNets:
             import juliacall
         except ImportError:
             raise CrystalNetsMissing(
-                "backend 'crystalnets' needs Julia: pip install juliacall, then add CrystalNets to its"
-                " juliapkg.json; the backend 'native' needs neither"
+                "backend 'crystalnets' needs Julia: pip install juliacall, then add CrystalNets to"
+                " its juliapkg.json; the backend 'native' needs neither"
             ) from None
         try:
             self._julia: Any = juliacall.newmodule("asexlatent")
@@ -44,7 +44,7 @@ class CrystalNets:
                 "text -> string(topological_genome(CrystalNet(PeriodicGraph(text))))"
             )
         except Exception as error:  # whatever class Julia's error is wrapped in
-            raise CrystalNetsMissing(f"Julia started, but CrystalNets did not load: {error}") from None
+            raise CrystalNetsMissing(f"Julia runs, but CrystalNets did not load: {error}") from None
 
     def name(self, graph: PeriodicGraph) -> str | None:
         """Name of a connected net in the archive of CrystalNets, or None.

@@ -1,7 +1,7 @@
 """Canonical form of molecules: finite graphs, where barycentric placement says nothing.
 
-Colours are refined until vertices of one colour have the same colours around them; where that leaves
-a choice, every choice is followed, and the smallest edge list counts.
+Colours are refined until vertices of one colour have the same colours around them; where that
+leaves a choice, every choice is followed, and the smallest edge list counts.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def canonical_molecule(graph: PeriodicGraph, limit: int = MAX_NUMBERINGS) -> Per
         cell = int(np.where(size > 1, size, size.max() + 1).argmin())
         members = np.flatnonzero(colour == cell)
         if found + len(stack) + len(members) > limit:
-            raise TooManyNumberings(f"more than {limit} numberings of a symmetric molecule to compare")
+            raise TooManyNumberings(f"more than {limit} numberings of the molecule to compare")
         for vertex in members:
             # Half a colour up: the chosen vertex comes before the rest of its colour.
             split = 2 * colour + (colour == cell)
@@ -65,7 +65,7 @@ def _sorted_edges(colour: np.ndarray, graph: PeriodicGraph) -> np.ndarray:
 
 
 def _refine(target: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Finest colours (0, 1, ...) that the neighbours' colours tell apart, in an order of their own."""
+    """Finest colours (0, 1, ...) that the neighbours' colours tell apart, in their own order."""
     count = -1
     while True:
         around = np.sort(np.where(target < 0, -1, colour[target]), axis=1)

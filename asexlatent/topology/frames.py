@@ -1,9 +1,10 @@
 """Coordinate frames of a placed net, and the order of the edges at a vertex as seen from a frame.
 
-A frame is a start vertex and ``d`` edges whose vectors are independent. Only exact decisions are taken
-here: which edge sets are independent, and how the edges at a vertex are ordered by their coordinates.
-Numbers that fit are handled as int64, exactly. Larger ones are compared in floating point, and
-whatever is closer than the rounding error could be is decided again with Python integers.
+A frame is a start vertex and ``d`` edges whose vectors are independent. Only exact decisions are
+taken here: which edge sets are independent, and how the edges at a vertex are ordered by their
+coordinates. Numbers that fit are handled as int64, exactly. Larger ones are compared in floating
+point, and whatever is closer than the rounding error could be is decided again with Python
+integers.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Frames:
     edges : (f, d, 2) int
         The directed edges of each frame as (vertex, slot); the first vertex is the start.
     linear : (f, 3, 3)
-        ``vector @ linear[f]`` orders vectors as their coordinates in frame f do: the adjugate of the
-        edge vectors, times the sign of their determinant.
+        ``vector @ linear[f]`` orders vectors as their coordinates in frame f do: the adjugate of
+        the edge vectors, times the sign of their determinant.
     margin : (f,) float
         Differences below it may be rounding (0 for integers).
     """

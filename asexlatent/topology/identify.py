@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from asexlatent.topology.bonds import BondGap, Cutoff, bonded_graph
-from asexlatent.topology.canonical import MAX_FRAMES
+from asexlatent.topology.canonical import MAX_WORK
 from asexlatent.topology.components import Component, connected_components
 from asexlatent.topology.crystalnets import CrystalNets
 from asexlatent.topology.graph import PeriodicGraph
@@ -109,7 +109,7 @@ class NetIdentity:
 
     @property
     def key(self) -> str:
-        """One text for the whole crystal: ``multiplicity * key`` of the components, joined by ``+``.
+        """One text for the whole crystal: ``multiplicity * key`` of its nets, joined by ``+``.
 
         Of one single net it is the key of the net.
         """
@@ -155,7 +155,7 @@ def identify_net(
     archive: str | os.PathLike[str] | NetArchive | None = None,
     backend: Backend = "native",
     max_vertices: int = MAX_VERTICES,
-    max_frames: int = MAX_FRAMES,
+    max_work: int = MAX_WORK,
 ) -> NetIdentity:
     """Identify the nets of a crystal.
 
@@ -172,9 +172,9 @@ def identify_net(
         Systre archive for the names; default the path in ``ASEXLATENT_SYSTRE_ARCHIVE``, if set.
     backend : "native" or "crystalnets"
         ``"crystalnets"``: names are asked from CrystalNets.jl (needs Julia); keys stay ours.
-    max_vertices, max_frames : int
-        Limits of the exact method; above them a component is identified by coordination sequences, with
-        ``exact`` False and the ``reason``.
+    max_vertices, max_work : int
+        Limits of the exact method; above them a component is identified by coordination sequences,
+        with ``exact`` False and the ``reason``.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def identify_net(
         archive=archive,
         backend=backend,
         max_vertices=max_vertices,
-        max_frames=max_frames,
+        max_work=max_work,
         atoms_of=bonded.vertex,
     )
     return NetIdentity(found, bonded.gap)
@@ -214,7 +214,7 @@ def identify_graph(
     archive: str | os.PathLike[str] | NetArchive | None = None,
     backend: Backend = "native",
     max_vertices: int = MAX_VERTICES,
-    max_frames: int = MAX_FRAMES,
+    max_work: int = MAX_WORK,
     atoms_of: np.ndarray | None = None,
 ) -> tuple[NetComponent, ...]:
     """Identify the nets of a periodic graph whose bonds are known.
@@ -222,8 +222,9 @@ def identify_graph(
     Parameters
     ----------
     graph : PeriodicGraph
-        In a primitive cell, where layers, chains and molecules are to be counted per primitive cell.
-    archive, backend, max_vertices, max_frames
+        In a primitive cell, where layers, chains and molecules are to be counted per primitive
+        cell.
+    archive, backend, max_vertices, max_work
         As in :func:`identify_net`.
     atoms_of : (n_atoms,) int array or None
         The vertex of each atom; default: vertices are atoms.
@@ -239,7 +240,7 @@ def identify_graph(
     atoms_of = np.arange(graph.n_vertices) if atoms_of is None else atoms_of
     groups: dict[str, list[tuple[Component, NetKey]]] = {}
     for part in connected_components(graph):
-        key = net_key(part.graph, max_vertices, max_frames)
+        key = net_key(part.graph, max_vertices, max_work)
         groups.setdefault(key.text, []).append((part, key))
     nets = [_component(members, atoms_of, opened, julia) for members in groups.values()]
     return tuple(sorted(nets, key=lambda c: (-c.dimension, -c.multiplicity, c.key)))

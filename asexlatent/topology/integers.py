@@ -72,7 +72,7 @@ def lattice_basis(rows: np.ndarray) -> np.ndarray:
 
 
 def _shorten(basis: list[Row]) -> list[Row]:
-    """Pairwise (Gauss) reduction: subtract multiples of one row from another while that shortens."""
+    """Pairwise (Gauss) reduction: subtract multiples of other rows while that shortens."""
     rows = [list(r) for r in basis]
     changed = True
     while changed:

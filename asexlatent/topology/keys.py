@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from asexlatent.topology.canonical import MAX_FRAMES, NumbersTooLarge, canonical_graph
+from asexlatent.topology.canonical import MAX_WORK, NumbersTooLarge, canonical_graph
 from asexlatent.topology.finite import TooManyNumberings, canonical_molecule
 from asexlatent.topology.frames import TooManyFrames
 from asexlatent.topology.graph import PeriodicGraph
@@ -14,7 +14,7 @@ from asexlatent.topology.sequences import sequence_key
 from asexlatent.topology.translations import UnstableNet, labelled_stars, minimal_image
 
 #: Largest number of vertices that are placed exactly; the cost grows with its third power.
-MAX_VERTICES = 1500
+MAX_VERTICES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class NetKey:
 
 
 def net_key(
-    graph: PeriodicGraph, max_vertices: int = MAX_VERTICES, max_frames: int = MAX_FRAMES
+    graph: PeriodicGraph, max_vertices: int = MAX_VERTICES, max_work: int = MAX_WORK
 ) -> NetKey:
     """Key of a connected periodic graph written in its cycle lattice.
 
@@ -55,7 +55,7 @@ def net_key(
     ----------
     graph : PeriodicGraph
         As :func:`~asexlatent.topology.components.connected_components` returns them.
-    max_vertices, max_frames : int
+    max_vertices, max_work : int
         Above these the key is not computed exactly; ``reason`` says so.
 
     Returns
@@ -63,7 +63,7 @@ def net_key(
     NetKey
     """
     try:
-        canonical = _canonical(graph, max_vertices, max_frames)
+        canonical = _canonical(graph, max_vertices, max_work)
     except (
         UnstableNet,
         TooManyFrames,
@@ -80,7 +80,7 @@ class _TooManyVertices(RuntimeError):
     pass
 
 
-def _canonical(graph: PeriodicGraph, max_vertices: int, max_frames: int) -> PeriodicGraph:
+def _canonical(graph: PeriodicGraph, max_vertices: int, max_work: int) -> PeriodicGraph:
     if graph.dimension == 0:
         return canonical_molecule(graph)
     if graph.n_vertices > max_vertices:
@@ -91,4 +91,4 @@ def _canonical(graph: PeriodicGraph, max_vertices: int, max_frames: int) -> Peri
     minimal = minimal_image(graph, labelled_stars(graph, placement.vectors))
     if minimal is not graph:
         placement = barycentric_placement(minimal)
-    return canonical_graph(minimal, placement, max_frames)
+    return canonical_graph(minimal, placement, max_work)

@@ -1,9 +1,9 @@
 """Barycentric placement of a periodic graph, in exact rational numbers.
 
-Every vertex sits at the mean of its neighbours (Delgado-Friedrichs and O'Keeffe, Acta Cryst. A59, 351,
-2003). The placement is unique up to a translation, so what is computed from it does not depend on how
-the crystal was drawn. It solves ``L x = t``: the Laplacian of the quotient graph, one vertex fixed at
-the origin, and the sums of the edge vectors at each vertex.
+Every vertex sits at the mean of its neighbours (Delgado-Friedrichs and O'Keeffe, Acta Cryst. A59,
+351, 2003). The placement is unique up to a translation, so what is computed from it does not depend
+on how the crystal was drawn. It solves ``L x = t``: the Laplacian of the quotient graph, one vertex
+fixed at the origin, and the sums of the edge vectors at each vertex.
 
 The solution is found numerically and proved exactly: a floating-point inverse gives the digits in
 blocks (the residual of each block is an exact integer), continued fractions turn the digits into a
@@ -19,8 +19,8 @@ import numpy as np
 
 from asexlatent.topology.graph import PeriodicGraph
 
-# Bits found per block. The inverse of a Laplacian of a few thousand vertices is good to about 2^-35, so
-# that a block of 2^24 leaves a residual of a few units.
+# Bits found per block. The inverse of a Laplacian of a few thousand vertices is good to about
+# 2^-35, so that a block of 2^24 leaves a residual of a few units.
 _BLOCK_BITS = 24
 # The last digits may be wrong by the size of the inverse times the last residual.
 _SLACK_BITS = 16
@@ -69,8 +69,8 @@ def barycentric_placement(graph: PeriodicGraph) -> Placement:
 
     Notes
     -----
-    Cost: one inverse, O(n^3) floating-point operations, and O(b) exact products with the Laplacian for
-    an answer of ``24 b`` bits; the number of bits grows at most like n log2(mean degree).
+    Cost: one inverse, O(n^3) floating-point operations, and O(b) exact products with the Laplacian
+    for an answer of ``24 b`` bits; the number of bits grows at most like n log2(mean degree).
     """
     n, d = graph.n_vertices, graph.dimension
     positions = np.zeros((n, d), dtype=object)
@@ -125,9 +125,7 @@ def _solve(
         if bits >= check_at or bits >= limit:
             check_at = 2 * bits
             columns = [_fractions(digits[:, k], bits) for k in range(digits.shape[1])]
-            if all(
-                exact.holds(x, q, total[:, k]) for k, (x, q) in enumerate(columns)
-            ):
+            if all(exact.holds(x, q, total[:, k]) for k, (x, q) in enumerate(columns)):
                 return columns
             if bits >= 2 * limit:
                 raise PlacementError("the rational placement of the net was not found")

@@ -1,7 +1,7 @@
 """Coordination sequences: an independent, inexact description of a net.
 
-Used where the exact key does not exist (vertices that collide in the placement) and as a check on it.
-Two nets with different sequences are different; the converse is not guaranteed.
+Used where the exact key does not exist (vertices that collide in the placement) and as a check on
+it. Two nets with different sequences are different; the converse is not guaranteed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from asexlatent.topology.graph import PeriodicGraph
 
 #: Shells counted.
 SHELLS = 10
-# A sequence ends with the shell in which this many vertices have been counted. Nets of at most twelve
-# neighbours do not reach it in ten shells; it bounds the work where the cutoff joins almost everything.
-_BALL = 5000
+#: Shells counted for chains: ten do not reach around a wide nanotube.
+CHAIN_SHELLS = 40
+# A sequence ends with the shell in which this many vertices have been counted. Nets of at most four
+# neighbours rarely reach it in ten shells; it bounds the work where the cutoff joins almost
+# everything.
+_BALL = 1500
 
 
 def coordination_sequences(graph: PeriodicGraph, shells: int = SHELLS) -> np.ndarray:
@@ -32,8 +35,8 @@ def coordination_sequences(graph: PeriodicGraph, shells: int = SHELLS) -> np.nda
     Returns
     -------
     (n, shells) int array
-        Entry ``[v, k - 1]`` counts the vertices at distance k from v; 0 beyond the edge of a molecule,
-        and after a vertex has counted 5000.
+        Entry ``[v, k - 1]`` counts the vertices at distance k from v; 0 beyond the edge of a
+        molecule, and after a vertex has counted 1500.
     """
     counts = np.zeros((graph.n_vertices, shells), dtype=np.int64)
     degree = max(1, graph.half_edges.target.shape[1])
@@ -87,13 +90,15 @@ def sequence_key(graph: PeriodicGraph) -> str:
     Returns
     -------
     str
-        ``cs10 dimension`` and the different sequences with their multiplicities, as smallest whole
-        numbers, so that it does not depend on the cell (for a molecule: as they are).
+        ``cs10 dimension`` (``cs40 1`` for chains) and the different sequences with their
+        multiplicities, as smallest whole numbers, so that it does not depend on the cell (for a
+        molecule: as they are).
     """
-    sequences = Counter(map(tuple, coordination_sequences(graph).tolist()))
+    shells = CHAIN_SHELLS if graph.dimension == 1 else SHELLS
+    sequences = Counter(map(tuple, coordination_sequences(graph, shells).tolist()))
     common = gcd(*sequences.values()) if graph.dimension else 1
     parts = [
         f"{number // common}*{'.'.join(map(str, sequence))}"
         for sequence, number in sorted(sequences.items())
     ]
-    return f"cs{SHELLS} {graph.dimension} " + " ".join(parts)
+    return f"cs{shells} {graph.dimension} " + " ".join(parts)

@@ -1,8 +1,9 @@
 """All translations of a net, and the net reduced by them (its minimal image).
 
 A translation of the placed net is an automorphism that keeps the vector along every edge. In a
-locally stable net the edges at a vertex all have different vectors, so the image of one vertex fixes
-the image of every other one, and a candidate is confirmed or refuted by one walk over the edges.
+locally stable net the edges at a vertex all have different vectors, so the image of one vertex
+fixes the image of every other one, and a candidate is confirmed or refuted by one walk over the
+edges.
 """
 
 from __future__ import annotations
@@ -133,9 +134,7 @@ def _walk(graph: PeriodicGraph, stars: list[Star], start: int, goal: int) -> Tra
             end = there.get(label)
             if end is None:
                 return None
-            moved = tuple(
-                a + b - c for a, b, c in zip(offset[v], end[1], shift, strict=True)
-            )
+            moved = tuple(a + b - c for a, b, c in zip(offset[v], end[1], shift, strict=True))
             if image[w] < 0:
                 image[w] = end[0]
                 offset[w] = moved
@@ -201,9 +200,7 @@ def _quotient(graph: PeriodicGraph, found: list[Translation]) -> PeriodicGraph:
     edges, shifts = [], []
     for (v, w), shift in zip(graph.edges.tolist(), graph.shifts.tolist(), strict=True):
         edges.append((representative[v], representative[w]))
-        vector = [
-            b + unit * s - a for a, b, s in zip(position[v], position[w], shift, strict=True)
-        ]
+        vector = [b + unit * s - a for a, b, s in zip(position[v], position[w], shift, strict=True)]
         shifts.append(_echelon_coordinates(vector, lattice))
     return PeriodicGraph.build(len(names), np.array(edges), np.array(shifts))
 
