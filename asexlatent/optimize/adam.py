@@ -90,8 +90,11 @@ class Adam:
         first = torch.lerp(gradient, moments["first_moment"], self.beta1)
         second = torch.lerp(gradient**2, moments["second_moment"], self.beta2)
         moments["first_moment"], moments["second_moment"] = first, second
-        mean = first / (1 - self.beta1**step)[owner]
-        spread = torch.sqrt(second / (1 - self.beta2**step)[owner])
+        # in the precision of the moments: a power of integers would be float32, and 1 - 0.999
+        # has lost four digits by then
+        count = step.to(first)[owner]
+        mean = first / (1 - self.beta1**count)
+        spread = torch.sqrt(second / (1 - self.beta2**count))
         move = self.learning_rate * scale[owner] * mean / (spread + self.epsilon)
         return self.bounds.apply(batch, variables - unit * move, variables)
 

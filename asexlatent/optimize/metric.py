@@ -58,7 +58,8 @@ class Metric:
         per_site = padded[batch.site_index]
         # g^T Gram^-1 g is the squared norm of the Cartesian gradient within the site's freedom.
         squared = (per_site * torch.linalg.solve(self.site_gram, per_site)).sum(1)
-        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
+        # in the precision of the gradient: a quotient of integers would be float32
+        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals).to(gradient)
         share = n_atoms[batch.site_crystal] / batch.multiplicity
         site_norm = share * torch.sqrt(torch.clamp(squared, min=0))
 
