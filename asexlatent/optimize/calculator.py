@@ -35,10 +35,17 @@ class DescriptorCalculator(Calculator):
     Notes
     -----
     The numbers have the unit of the loss, not eV; forces are per Å, stress per Å^3 with ASE's
-    sign (positive when the cell wants to shrink). ``energies`` (per atom) sum to the energy.
+    sign (positive when the cell wants to shrink). ``energies`` (per atom) sum to the energy;
+    there is no temperature, so ``free_energy`` is the energy.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "energies", "forces", "stress"]
+    implemented_properties: ClassVar[list[str]] = [
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+    ]
 
     def __init__(
         self,
@@ -89,6 +96,7 @@ class DescriptorCalculator(Calculator):
         gradient, virial = torch.autograd.grad(energy, (positions, strain))
         self.results = {
             "energy": energy.item(),
+            "free_energy": energy.item(),
             "energies": energies.detach().cpu().numpy(),
             "forces": -gradient.cpu().numpy(),
         }
