@@ -151,12 +151,19 @@ def _impose_number(
     max_displacement: float,
     info: dict[str, Any] | None,
 ) -> SymmetrizedAtoms:
-    """Impose a group by its number: found with a growing tolerance, or as a subgroup."""
+    """Impose a group by its number.
+
+    With a growing tolerance spglib finds the group itself, or a group that has it as a subgroup
+    with the same translations. Where the first tolerance or all of them fail, the given cell may
+    still be the conventional one of the group, with its origin, as other programs write it: atoms
+    can have more translations than the group they are described in.
+    """
     if number == 1:
         sign = np.sign(np.linalg.det(frame.cell))
         setting = Setting(1, sign * np.eye(3), np.zeros(3))
         return assemble(frame, setting, max_displacement, info)
     seen: dict[tuple[int, float], str] = {}
+    as_given = [Setting(number, np.eye(3), np.zeros(3))]
     tolerance = symprec
     while tolerance <= max(2 * max_displacement, symprec):
         try:
@@ -165,16 +172,19 @@ def _impose_number(
             break  # a larger tolerance only makes it worse
         key = (found.space_group, round(abs(np.linalg.det(found.transformation)), 3))
         if key not in seen:
-            results = []
             seen[key] = symbol(found.space_group)
-            for setting in _settings(found, number):
-                try:
-                    results.append(assemble(frame, setting, max_displacement, info))
-                except CrystalError as error:
-                    seen[key] = f"{symbol(found.space_group)}: {error}"
+            results, reasons = _attempt(frame, _settings(found, number), max_displacement, info)
             if results:
                 return min(results, key=_preference)
+            seen[key] += "".join(f": {reason}" for reason in reasons[:1])
+        if tolerance == symprec:
+            results, _ = _attempt(frame, as_given, min(3 * symprec, max_displacement), info)
+            if results:
+                return results[0]
         tolerance *= 1.5
+    results, _ = _attempt(frame, as_given, max_displacement, info)
+    if results:
+        return results[0]
     found_text = "; ".join(dict.fromkeys(seen.values())) or "none"
     raise CrystalError(
         f"space group {symbol(number)} cannot be imposed: it is neither the group of the atoms "
@@ -182,6 +192,19 @@ def _impose_number(
         f"{found_text}); raise max_displacement, choose a subgroup of these, give an ASE "
         "Spacegroup whose operations hold in this cell, or space_group=1"
     )
+
+
+def _attempt(
+    frame: Frame, settings: list[Setting], limit: float, info: dict[str, Any] | None
+) -> tuple[list[SymmetrizedAtoms], list[str]]:
+    """What comes out of those settings that work, and why the others do not."""
+    results, reasons = [], []
+    for setting in settings:
+        try:
+            results.append(assemble(frame, setting, limit, info))
+        except CrystalError as error:
+            reasons.append(str(error))
+    return results, reasons
 
 
 def _settings(found: Setting, number: int) -> list[Setting]:

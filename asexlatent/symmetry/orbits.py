@@ -61,15 +61,12 @@ def find_orbits(frame: Frame, setting: Setting) -> Orbits:
     copies = round(volume * len(group.centring))
     lattice = _Lattice(to_basis, basis, basis @ cell)
     member, sites, numbers = _fold(points, frame.numbers, copies, lattice, setting)
-    orbit, seeds, images, residuals = _orbits(sites, numbers, group, lattice, setting)
-    rotations = group.rotations[group.coset].astype(float)
-    shift = _best_origin(rotations, residuals, cell)
-    residuals = residuals - (rotations @ shift - shift)
-    # mean over g of g^-1 (g s + residual), in the moved origin
-    back = np.linalg.inv(rotations)
-    centres = sites[seeds] + shift + np.einsum("gij,sgj->si", back, residuals) / len(back)
+    orbit, seeds, sizes, pulled = _orbits(sites, numbers, group, lattice, setting)
+    back = np.linalg.inv(group.rotations[group.coset])
+    shift = _best_origin(back, pulled, sizes, cell)
+    centres = sites[seeds] + pulled.mean(axis=1) + back.mean(axis=0) @ shift
     moved = Setting(setting.space_group, setting.transformation, setting.origin + shift)
-    multiplicity = images * len(group.centring)
+    multiplicity = sizes * len(group.centring)
     return Orbits(moved, cell, orbit[member], numbers[seeds], multiplicity, centres)
 
 
@@ -125,9 +122,10 @@ def _orbits(
     lattice: _Lattice,
     setting: Setting,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Orbit of every site, first site and size of each orbit, residuals (n_orbits, p, 3).
+    """Orbit of every site, first site and size of each orbit, deviations (n_orbits, p, 3).
 
-    The residual leads from the image of the first site under an operation to the site it hits.
+    The deviation leads from the first site to the site that operation g sends it to, pulled
+    back by g; it is zero where the symmetry is exact.
     """
     n, p = len(sites), len(group.coset)
     if p == 1:
@@ -136,7 +134,8 @@ def _orbits(
     rotations = group.rotations[group.coset]
     translations = group.translations[group.coset] / UNIT
     orbit = np.full(n, -1)
-    seeds, sizes, residuals = [], [], []
+    back = np.linalg.inv(rotations)
+    seeds, sizes, pulled = [], [], []
     for seed in range(n):
         if orbit[seed] >= 0:
             continue
@@ -151,23 +150,28 @@ def _orbits(
         orbit[same[counts > 0]] = len(seeds)
         seeds.append(seed)
         sizes.append(size)
-        residuals.append(vectors[np.arange(p), hit])
-    return orbit, np.array(seeds), np.array(sizes), np.array(residuals)
+        pulled.append(np.einsum("gij,gj->gi", back, vectors[np.arange(p), hit]))
+    return orbit, np.array(seeds), np.array(sizes), np.array(pulled)
 
 
 def _best_origin(
-    rotations: NDArray[np.float64], residuals: NDArray[np.float64], cell: NDArray[np.float64]
+    back: NDArray[np.float64],
+    pulled: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    cell: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Shift of all atoms that makes the residuals smallest (least squares, lengths in Å).
+    """Shift of all atoms with which they are nearest to exact symmetry (least squares, Å).
 
-    Moving the atoms by s changes the residual of operation W by s - W s. Along the free axes,
-    where nothing changes, s is zero.
+    The atoms of an orbit, pulled back to its first atom, should coincide; how far each is from
+    their mean is how far it has to move. A shift s of all atoms adds W_g^-1 s to the deviation of
+    operation g. Along the free axes, where nothing changes, s is zero.
     """
-    if np.abs(residuals).max() < 1e-12:
+    if np.abs(pulled).max() < 1e-12:
         return np.zeros(3)
-    mean = residuals.mean(axis=0)
-    matrix = (cell.T @ (rotations - np.eye(3))).reshape(-1, 3)
-    return np.linalg.lstsq(matrix, (mean @ cell).reshape(-1), rcond=1e-9)[0]
+    weights = sizes / sizes.sum()  # an operation counts once per atom, not per operation
+    spread = np.einsum("s,sgi->gi", weights, pulled - pulled.mean(axis=1, keepdims=True))
+    matrix = (cell.T @ (back - back.mean(axis=0))).reshape(-1, 3)
+    return np.linalg.lstsq(matrix, -(spread @ cell).reshape(-1), rcond=1e-9)[0]
 
 
 def _no_mapping(setting: Setting) -> CrystalError:

@@ -80,7 +80,7 @@ def test_known_structures_in_every_disguise(name):
         assert_identical(found.crystal, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(sorted(STRUCTURES)), st.integers(0, 2**32 - 1))
 def test_any_cell_order_and_orientation_is_the_same_crystal(name, seed):
     atoms = STRUCTURES[name][0]
@@ -88,10 +88,10 @@ def test_any_cell_order_and_orientation_is_the_same_crystal(name, seed):
     assert_identical(found.crystal, SymmetricCrystal.from_atoms(atoms))
 
 
-@pytest.mark.parametrize("start", range(1, 231, 10))
+@pytest.mark.parametrize("start", [*range(1, 231, 10), *range(2, 231, 30)])
 def test_random_crystals_of_all_groups(start):
     rng = np.random.default_rng(start)
-    for number in range(start, min(start + 10, 231)):
+    for number in range(start, min(start + 10, 231), 2):
         atoms = make_crystal(number, rng).to_atoms()
         first = symmetrize(atoms, symprec=1e-4)
         # Special positions can add symmetry: spglib says which group it really is.

@@ -42,7 +42,7 @@ def test_operations_are_those_of_spglib(number):
 
 
 def test_every_element_maps_the_group_onto_itself():
-    for number in ORTHORHOMBIC_AND_UP:
+    for number in ORTHORHOMBIC_AND_UP[::2]:
         group = operations(number)
         own = group_set(group.rotations, group.translations / UNIT, UNIT)
         elements = normalizer(number)
