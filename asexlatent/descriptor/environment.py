@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from asexlatent.descriptor.motif import MotifReport, MotifRule
@@ -20,9 +21,6 @@ from asexlatent.descriptor.structure import (
     reference_spectra,
     select_sites,
 )
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +42,10 @@ class LocalEnvironment:
         Settings that rebuild the `PowerSpectrum`.
     source : str
         Where the reference comes from, for the record.
+    structure : Atoms or None
+        The structure that the spectra were computed from; `widened` needs it.
+    centers : tuple of int
+        Its atoms that serve as reference.
     """
 
     name: str
@@ -52,6 +54,8 @@ class LocalEnvironment:
     rule: MotifRule
     descriptor: dict[str, Any]
     source: str = ""
+    structure: Atoms | None = field(default=None, repr=False)
+    centers: tuple[int, ...] = ()
     numbers: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -156,11 +160,41 @@ class LocalEnvironment:
             descriptor.setdefault("species", sorted(set(atoms.symbols)))
         model = PowerSpectrum(**descriptor)
         rule = derive_rule(atoms, centers, coordination, cutoffs, shortest)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        return cls._of(bare, tuple(centers), name, source, rule, model)
+
+    @classmethod
+    def _of(
+        cls,
+        atoms: Atoms,
+        centers: tuple[int, ...],
+        name: str,
+        source: str,
+        rule: MotifRule,
+        model: PowerSpectrum,
+    ) -> LocalEnvironment:
+        """Spectra of the centres, equal ones merged."""
         spectra = reference_spectra(model, atoms, centers, name)
         symbols = [atoms.symbols[i] for i in centers]
         kept = merge_equal(spectra, symbols)
         species = tuple(symbols[i] for i in kept)
-        return cls(name, spectra[kept], species, rule, model.settings(), source)
+        return cls(name, spectra[kept], species, rule, model.settings(), source, atoms, centers)
+
+    def widened(self, factor: float) -> LocalEnvironment:
+        """Return the environment of the same reference sites with ``factor`` times the cutoff.
+
+        Raises
+        ------
+        ValueError
+            When the environment does not know the structure it was computed from.
+        """
+        if self.structure is None:
+            raise ValueError(
+                f"environment {self.name} was saved without its structure and cannot be widened: "
+                "make it again with LocalEnvironment.from_file or from_atoms"
+            )
+        model = PowerSpectrum(**{**self.descriptor, "rcut": factor * self.descriptor["rcut"]})
+        return self._of(self.structure, self.centers, self.name, self.source, self.rule, model)
 
     @classmethod
     def from_file(

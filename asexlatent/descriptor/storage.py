@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 
 from asexlatent.descriptor.environment import LocalEnvironment
 from asexlatent.descriptor.motif import MotifRule
@@ -27,6 +28,15 @@ def save_environment(environment: LocalEnvironment, path: str | Path) -> None:
         "spectra": environment.spectra.tolist(),
         "rule": environment.rule.to_dict(),
     }
+    atoms = environment.structure
+    if atoms is not None:
+        content["structure"] = {
+            "numbers": atoms.numbers.tolist(),
+            "positions": atoms.positions.tolist(),
+            "cell": atoms.cell.array.tolist(),
+            "pbc": atoms.pbc.tolist(),
+        }
+        content["centers"] = list(environment.centers)
     Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -59,6 +69,8 @@ def load_environment(path: str | Path) -> LocalEnvironment:
             rule=MotifRule(**content["rule"]),
             descriptor=dict(content["descriptor"]),
             source=str(content.get("source", "")),
+            structure=Atoms(**content["structure"]) if "structure" in content else None,
+            centers=tuple(content.get("centers", ())),
         )
     except KeyError as error:
         raise ValueError(f"{path} is damaged: {error} is missing") from error

@@ -27,13 +27,14 @@ class Status(str, Enum):
 
 
 # Codes held per crystal on the device; a running crystal that is asked reports the step limit.
-_RUNNING, _CONVERGED, _STALLED, _ISOLATED, _NOT_FINITE = range(5)
+_RUNNING, _CONVERGED, _STALLED, _ISOLATED, _NOT_FINITE, _STOPPED = range(6)
 _REPORTS = {
     _RUNNING: (Status.STEP_LIMIT, ""),
     _CONVERGED: (Status.CONVERGED, ""),
     _STALLED: (Status.STALLED, "no improvement at the smallest step"),
     _ISOLATED: (Status.STALLED, "a site has no neighbour within the descriptor cutoff"),
     _NOT_FINITE: (Status.FAILED, "the loss is not a finite number"),
+    _STOPPED: (Status.STEP_LIMIT, ""),
 }
 
 
@@ -136,6 +137,12 @@ class BatchMinimizer:
         work.code = torch.where(active & lost, _NOT_FINITE, work.code)
         self._classify()
         return bool(self.n_active)
+
+    def stop(self, crystals: Tensor) -> None:
+        """Take crystals, a mask of shape (B,), out of the run where they are."""
+        work = self._work
+        stop = crystals[self._mask.crystals] & (work.code == _RUNNING)
+        work.code = torch.where(stop, _STOPPED, work.code)
 
     def resume(self, fmax: float) -> None:
         """Continue with another threshold: crystals that miss it become active again."""
