@@ -19,7 +19,7 @@ from asexlatent.cli.settings import Settings
 if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment
     from asexlatent.optimize import Progress, Refinement
-    from asexlatent.optimize.refine import Candidate
+    from asexlatent.optimize.refinement import Candidate
 
 T = TypeVar("T")
 

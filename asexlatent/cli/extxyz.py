@@ -96,18 +96,23 @@ def _put(info: dict[str, Any], name: str, value: Any) -> None:
     elif isinstance(value, str):
         words = _blanks(value)
         if words.strip():
-            exact = _comes_back(words)
+            exact = _comes_back(words) or name.lower() == "uid"  # which ASE leaves as it is
             info[name] = (words if exact else "_JSON " + json.dumps(words)).replace("\\", "\\\\")
     elif type(value).__name__ == "Spacegroup":
         info[name] = value.symbol
-    elif value is None or np.size(value) or isinstance(value, dict):
-        info[name] = ("_JSON " + json.dumps(_plain(value))).replace("\\", "\\\\")
+    elif not (hasattr(value, "__len__") and len(value) == 0):
+        info[name] = ("_JSON " + _json(value)).replace("\\", "\\\\")
 
 
 def _comes_back(words: str) -> bool:
-    """Whether ASE reads this text as text, and not as numbers, truth values or JSON."""
+    """Whether ASE reads this text as text, and not as numbers, truth values or JSON.
+
+    One that ends in an equals sign would swallow the next key.
+    """
     tokens = re.findall(r"[^\s,]+", words)
-    if not tokens or words.startswith("_JSON") or all(token in _BOOLEANS for token in tokens):
+    if not tokens or words.startswith("_JSON") or words.endswith("="):
+        return False
+    if all(token in _BOOLEANS for token in tokens):
         return False
     try:
         np.array(tokens, dtype=float)
@@ -119,6 +124,16 @@ def _comes_back(words: str) -> bool:
 def _blanks(words: str) -> str:
     """One line; every kind of white space and control character is a plain blank."""
     return "".join(" " if c.isspace() or not c.isprintable() else c for c in words)
+
+
+def _json(value: Any) -> str:
+    """JSON that ASE can read: it makes an array of it, which lists of unequal lengths are not."""
+    plain = _plain(value)
+    try:
+        np.array(plain)
+    except (ValueError, OverflowError):
+        plain = json.dumps(plain)
+    return json.dumps(plain)
 
 
 def _plain(value: Any) -> Any:
@@ -143,17 +158,21 @@ def _set_array(atoms: Atoms, name: str, values: np.ndarray, notes: list[str]) ->
     key = re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)) or "_"
     if key in all_properties or key in _RESERVED_ARRAYS:
         key = INPUT_PREFIX + key
-    array = np.asarray(values).reshape(len(atoms), -1)
+    array = np.asarray(values)
+    array = array.reshape(len(atoms), int(np.prod(array.shape[1:])))
     kind = array.dtype.kind
     if kind == "O" and all(isinstance(item, int | float) for item in array.flat):
         array, kind = array.astype(float), "f"
     if kind in "OUSM" or kind in "mcV":
-        array = np.array([[_word(item) for item in row] for row in array.tolist()], dtype=object)
+        words = [_word(item) for item in array.ravel().tolist()]
+        array = np.array(words, dtype=object).reshape(array.shape)
     elif kind in "iu" and array.size and not -_INT32 < array.min() <= array.max() < _INT32:
         array = array.astype(float)  # ASE reads whole numbers as 32 bits
     elif kind == "u":
         array = array.astype(np.int32)
-    if not array.size and len(atoms):
+    while key in atoms.arrays:
+        key += "_"
+    if not array.shape[1]:
         notes.append(f"the array {name!r} has no column and is left out")
         return
     if np.ndim(values) > 2:

@@ -25,7 +25,7 @@ from asexlatent.cli.frames import (
 
 if TYPE_CHECKING:
     from asexlatent.cli.settings import Settings
-    from asexlatent.optimize.refine import Candidate
+    from asexlatent.optimize.refinement import Candidate
     from asexlatent.symmetry import TableRow
 
 SPECIES_COLUMNS = ("species", "asx_species")
