@@ -275,11 +275,18 @@ class SymmetricCrystal:
         return to_cif(self, path)
 
     @classmethod
-    def from_atoms(cls, atoms: Atoms, **options: Any) -> SymmetricCrystal:
-        """Detect the symmetry of periodic ``atoms``; options as in :func:`symmetrize`."""
+    def from_atoms(
+        cls,
+        atoms: Atoms,
+        symprec: float = 1e-2,
+        angle_tolerance: float = -1.0,
+        space_group: int | str | None = None,
+        max_displacement: float = 0.5,
+    ) -> SymmetricCrystal:
+        """Detect or impose the symmetry of periodic ``atoms``; see :func:`symmetrize`."""
         from asexlatent.symmetry.detect import symmetrize
 
-        return symmetrize(atoms, **options).crystal
+        return symmetrize(atoms, symprec, angle_tolerance, space_group, max_displacement).crystal
 
     @classmethod
     def from_structure(cls, structure: Structure, **options: Any) -> SymmetricCrystal:

@@ -16,6 +16,10 @@ from asexlatent.symmetry.wyckoff import check_space_group
 
 PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 
+SHORTEST, LONGEST = 0.1, 1e4
+"""Cell lengths (Å) outside these limits are refused: atoms would sit on their own images, or
+searches over images would take for ever."""
+
 _FREE = {
     # lattice system: the free parameter behind each of a, b, c, alpha, beta, gamma; "" = constant
     "triclinic": ("a", "b", "c", "alpha", "beta", "gamma"),
@@ -87,6 +91,11 @@ def cell_problem(parameters: ArrayLike) -> str | None:
     for name, value in zip(PARAMETERS[:3], values[:3], strict=True):
         if value <= 0:
             return f"cell length {name} = {value:g} Å is not positive"
+        if not SHORTEST <= value <= LONGEST:
+            return (
+                f"cell length {name} = {value:g} Å is not that of a crystal "
+                f"({SHORTEST:g} to {LONGEST:g} Å)"
+            )
     for name, value in zip(PARAMETERS[3:], values[3:], strict=True):
         if not 0 < value < math.pi:
             hint = "; are the angles in degrees?" if value > math.pi else ""

@@ -46,6 +46,7 @@ TABLE_COLUMNS: tuple[str, ...] = (
 SLOT_COLUMN = re.compile(r"(wp|x|y|z)(\d+)")
 """Names of the columns of a site."""
 
+_FARTHEST = 1e6  # cells away from the origin; beyond, a coordinate has lost its decimals
 _UNUSED_WIDTH = 0.1  # models write the mark as -0.99.. or -0.93; real coordinates are in [0, 1)
 
 
@@ -83,12 +84,14 @@ def from_row(
 
     Parameters
     ----------
-    row : column name -> number or text. Needs ``spg``, the six cell parameters and at least one
-        site; any number of sites is read, and columns of other names are ignored.
+    row : column name -> number or text (a dict, a pandas Series). Needs ``spg``, the six cell
+        parameters and at least one site; any number of sites is read, and columns of other names
+        are ignored.
     species : one symbol for all sites, or one for each used site, in the order of the row.
     bad_sites : ``"fail"`` (an error) or ``"drop"`` (leave the site out and list it) for a site
         whose Wyckoff index does not exist, whose coordinates are missing, not numbers or the mark
-        of an unused site, or that has no coordinate to separate it from an equal one.
+        of an unused site, or that sits on a fixed point which another site has taken. Sites that
+        merely clash are kept: their coordinates can part them.
     degrees : the angles of the row are in degrees.
 
     Returns
@@ -103,6 +106,7 @@ def from_row(
     """
     if bad_sites not in ("fail", "drop"):
         raise ValueError(f"bad_sites must be 'fail' or 'drop', not {bad_sites!r}")
+    row = dict(row)
     space_group = _integer(row, "spg")
     check_space_group(space_group)
     cell_free, cell_change = _cell(row, space_group, degrees)
@@ -229,6 +233,11 @@ def _site(
         raise CrystalError(
             f"site {number} is in use (Wyckoff index {index}) but has the coordinate -1 of an "
             f"unused one: {shown}"
+        )
+    if np.abs(xyz).max() > _FARTHEST:
+        raise CrystalError(
+            f"site {number} has the coordinate {xyz[np.abs(xyz).argmax()]:g}, which is not a "
+            "fractional coordinate"
         )
     projection = positions[index].project(xyz, cell)
     return Site(species, positions[index], wrap(projection.free)), projection.distance

@@ -167,6 +167,13 @@ class WyckoffPosition:
         )  # (m, 3, d): least squares onto the directions
         axis_vectors = cell[axes]  # (m, 3 - d, 3)
         lattice = axis_vectors - (axis_vectors @ solve) @ directions  # seen along the directions
+        # Longest axis last: it is enumerated first and leaves little room for the short ones.
+        order = np.argsort((lattice**2).sum(axis=2), axis=1)
+        axes, across = (np.take_along_axis(values, order, axis=1) for values in (axes, across))
+        axis_vectors, lattice = (
+            np.take_along_axis(values, order[:, :, None], axis=1)
+            for values in (axis_vectors, lattice)
+        )
         rounded = np.rint(across)
         residual = ((across - rounded)[:, None, :] @ lattice)[:, 0]
         bound = np.sqrt((residual**2).sum(axis=1).min()) * (1 + 1e-9) + _TIE

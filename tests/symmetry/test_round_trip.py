@@ -70,3 +70,18 @@ def test_random_crystals_of_pyxtal(group, tmp_path):
     assert crystal.wyckoffs == [site.wp.get_label() for site in struct.atom_sites]
     assert_same_geometry(struct.to_ase(), crystal.to_atoms())
     assert_every_form(SymmetricCrystal.from_atoms(struct.to_ase(), symprec=SYMPREC), tmp_path)
+
+
+def test_a_p1_crystal_of_200_atoms(tmp_path):
+    rng = np.random.default_rng(1)
+    atoms = Atoms(
+        ["C", "O"] * 100,
+        cell=[[19, 0, 0], [3, 21, 0], [-4, 2, 20]],
+        scaled_positions=rng.random((200, 3)),
+        pbc=True,
+    )
+    crystal = SymmetricCrystal.from_atoms(atoms, symprec=SYMPREC)
+    assert crystal.space_group == 1
+    assert crystal.n_sites == 200
+    assert_same_geometry(atoms, crystal.to_atoms())
+    assert_every_form(crystal, tmp_path)

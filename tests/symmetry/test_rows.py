@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from symmetry_cases import assert_same_atoms, make_crystal
 
 from asexlatent.symmetry import (
@@ -123,6 +125,9 @@ def test_projection_survives_a_change_of_variables():
         ({"spg": math.nan}, "column spg is nan"),
         ({"a": 0, "b": 0}, "a = 0 Å is not positive"),
         ({"c": -6.7}, "c = -6.7"),
+        ({"c": 1e300}, "c = 1e+300 Å is not that of a crystal"),
+        ({"a": 1e-4, "b": 1e-4}, "a = 0.0001 Å is not that of a crystal"),
+        ({"y1": 1e30}, "site 1 has the coordinate 1e+30"),
         ({"c": math.inf}, "column c is inf"),
         ({"beta": math.nan}, "column beta is nan"),
         ({"alpha": 0.1, "beta": 0.1, "gamma": 2.0}, "no volume"),
@@ -140,6 +145,28 @@ def test_a_broken_row_gives_its_reason(changes, words):
     with pytest.raises(CrystalError) as error:
         from_row(graphite_row(**changes))
     assert words in str(error.value)
+
+
+NONSENSE = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-1.1, 1.1),
+    st.integers(-3, 300),
+    st.sampled_from(["", "x", "nan", "1e400", "-1", None, "0.5"]),
+)
+
+
+@given(st.dictionaries(st.sampled_from(TABLE_COLUMNS), NONSENSE, max_size=12))
+@settings(max_examples=400, deadline=None)
+def test_nonsense_gives_a_crystal_or_a_reason(changes):
+    for bad_sites in ("fail", "drop"):
+        try:
+            crystal = from_row({**graphite_row(), **changes}, bad_sites=bad_sites)
+        except CrystalError:
+            continue
+        else:
+            assert np.isfinite(crystal.free_variables).all()
+            assert np.isfinite(crystal.projection.distances).all()
+            assert len(crystal.projection.distances) == crystal.n_sites > 0
 
 
 def test_a_missing_column_is_named():
