@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,26 +152,57 @@ def linearize(problem: Problem, batch: CrystalBatch, variables: torch.Tensor) ->
 
 @dataclass(frozen=True)
 class Quadratic:
-    """sum over the variables of strength * (x - target)^2 in every crystal; no neighbours."""
+    """strength * sum of (x - target)^2 over the variables of each crystal.
+
+    It is no number where the first variable, a cell length, is below `hole`.
+    """
 
     target: float = 0.0
     strength: float = 1.0
+    hole: float = -np.inf
 
     def bind(self, batch: CrystalBatch) -> QuadraticProblem:
-        return QuadraticProblem(self, batch)
+        return QuadraticProblem(self, batch, int(batch.variables_per_crystal().max()))
 
 
+@dataclass(frozen=True)
 class QuadraticProblem:
-    def __init__(self, objective: Quadratic, batch: CrystalBatch):
-        self.objective, self.batch = objective, batch
+    objective: Quadratic
+    batch: CrystalBatch
+    n_slots: int
 
     def evaluate(self, variables: torch.Tensor, metric: Metric | None = None) -> Evaluation:
+        batch, strength = self.batch, self.objective.strength
         distance = variables - self.objective.target
-        value = distance.new_zeros(self.batch.n_crystals)
-        value = value.index_add(
-            0, self.batch.variable_crystal, self.objective.strength * distance**2
-        )
-        return Evaluation(value, 2 * self.objective.strength * distance, value < 0)
+        value = distance.new_zeros(batch.n_crystals)
+        value = value.index_add(0, batch.variable_crystal, strength * distance**2)
+        lost = variables[batch.first_variable] < self.objective.hole
+        value = torch.where(lost, torch.nan, value)
+        gradient = torch.where(lost[batch.variable_crystal], torch.nan, 2 * strength * distance)
+        curvature = None
+        if metric is not None:
+            curvature = value.new_zeros(batch.n_crystals, self.n_slots, self.n_slots)
+            curvature[batch.variable_crystal, batch.slot, batch.slot] = 2 * strength
+        return Evaluation(value, gradient, lost & False, curvature)
 
     def select(self, keep: torch.Tensor, batch: CrystalBatch) -> QuadraticProblem:
-        return type(self)(self.objective, batch)
+        return QuadraticProblem(self.objective, batch, self.n_slots)
+
+
+@dataclass
+class Recorded:
+    """Another objective, and every place it was asked at with the values there."""
+
+    objective: Any
+    visits: list[tuple[NDArray, NDArray]]
+
+    def bind(self, batch: CrystalBatch) -> Recorded:
+        return Recorded(self.objective.bind(batch), self.visits)
+
+    def evaluate(self, variables: torch.Tensor, metric: Metric | None = None) -> Evaluation:
+        evaluation = self.objective.evaluate(variables, metric)
+        self.visits.append((variables.detach().numpy().copy(), evaluation.value.numpy().copy()))
+        return evaluation
+
+    def select(self, keep: torch.Tensor, batch: CrystalBatch) -> Recorded:
+        return Recorded(self.objective.select(keep, batch), self.visits)
