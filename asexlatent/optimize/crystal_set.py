@@ -212,6 +212,7 @@ class CrystalSet(Optimizable):
             self.frames[k] = replace(frame, crystal=crystal)
         fmax = self.minimizer.fmax
         self._bind()
+        self._write()
         self.minimizer.resume(fmax)
 
     def get_value(self) -> float:
