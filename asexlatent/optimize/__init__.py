@@ -7,13 +7,17 @@ from asexlatent.optimize.ase_optimizer import SymmetricDescriptorOptimizer
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.calculator import DescriptorCalculator
 from asexlatent.optimize.driver import BatchMinimizer, Status
+from asexlatent.optimize.lbfgs import LBFGS
+from asexlatent.optimize.lm import LevenbergMarquardt
 from asexlatent.optimize.metric import generalized_gradient
 from asexlatent.optimize.objective import DescriptorLoss, Evaluation, Objective
-from asexlatent.optimize.refine import Progress, Refinement, RefinementRun, refine
+from asexlatent.optimize.refinement import Progress, Refinement, RefinementRun, refine
 from asexlatent.optimize.registry import SOLVERS, make_solver
+from asexlatent.optimize.search import Restarts
 from asexlatent.optimize.solver import CellBounds, Solver, SolverState
 
 __all__ = [
+    "LBFGS",
     "SOLVERS",
     "Adam",
     "BatchMinimizer",
@@ -22,10 +26,12 @@ __all__ = [
     "DescriptorCalculator",
     "DescriptorLoss",
     "Evaluation",
+    "LevenbergMarquardt",
     "Objective",
     "Progress",
     "Refinement",
     "RefinementRun",
+    "Restarts",
     "Solver",
     "SolverState",
     "Status",

@@ -23,7 +23,6 @@ from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.crystal_set import CrystalSet
 from asexlatent.optimize.driver import Status
 from asexlatent.optimize.objective import DescriptorLoss, Objective
-from asexlatent.optimize.registry import make_solver
 from asexlatent.optimize.solver import Solver
 from asexlatent.symmetry import SymmetricCrystal
 
@@ -89,7 +88,7 @@ class SymmetricDescriptorOptimizer(Optimizer):
         append_trajectory: bool = False,
         *,
         environment: LocalEnvironment | str = "sp2",
-        solver: str | Solver = "adam",
+        solver: str | Solver = "lm",
         objective: Objective | None = None,
         fix_cell: bool = False,
         symprec: float = 1e-2,
@@ -105,12 +104,11 @@ class SymmetricDescriptorOptimizer(Optimizer):
             environment = LocalEnvironment.named(environment)
         self.environment = environment
         self.objective = DescriptorLoss(environment) if objective is None else objective
-        self.solver = make_solver(solver)
         self._set = CrystalSet(
             atoms,
             environment=environment,
             objective=self.objective,
-            solver=self.solver,
+            solver=solver,
             fix_cell=fix_cell,
             detection={
                 "symprec": symprec,
@@ -192,7 +190,7 @@ class SymmetricDescriptorOptimizer(Optimizer):
 
     def todict(self) -> dict[str, Any]:
         """What ASE keeps in the header of a trajectory."""
-        target = {"environment": self.environment.name, "solver": self.solver.name}
+        target = {"environment": self.environment.name, "solver": self._set.solver.name}
         return super().todict() | target
 
     # -- beyond ASE -----------------------------------------------------------------------------

@@ -19,7 +19,13 @@ from asexlatent.optimize.constraints import movable, unwrap
 from asexlatent.optimize.driver import BatchMinimizer, Status
 from asexlatent.optimize.metric import generalized_gradient
 from asexlatent.optimize.objective import Objective
-from asexlatent.optimize.restart import atom_symbols, frame_from_dict, frame_to_dict
+from asexlatent.optimize.registry import make_solver
+from asexlatent.optimize.restart import (
+    atom_symbols,
+    frame_from_dict,
+    frame_to_dict,
+    is_at_some_step,
+)
 from asexlatent.optimize.solver import Solver
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 from asexlatent.symmetry.detect import SymmetrizedAtoms, symmetrize
@@ -33,7 +39,7 @@ class CrystalSet(Optimizable):
         atoms: Atoms | Filter | Sequence[Atoms | Filter],
         environment: LocalEnvironment,
         objective: Objective,
-        solver: Solver,
+        solver: str | Solver,
         fix_cell: bool,
         detection: dict[str, Any],
         placement: dict[str, Any],
@@ -42,7 +48,8 @@ class CrystalSet(Optimizable):
         self.targets = [atoms] if self.single else list(atoms)
         self.environment = environment
         self.objective = objective
-        self.solver = solver
+        self._wanted_solver = solver
+        self.solver = make_solver(solver)
         self.fix_cell = fix_cell
         self.detection = detection
         self.placement = placement
@@ -76,6 +83,8 @@ class CrystalSet(Optimizable):
         batch = CrystalBatch.from_crystals(
             [f.crystal for f in self.frames.values()], **self.placement
         )
+        largest = int(batch.variables_per_crystal().max())
+        self.solver = make_solver(self._wanted_solver, largest)
         allowed = torch.cat([self._freedom(k) for k in self.frames]).to(batch.variables.device)
         self.minimizer = BatchMinimizer(
             batch, self.objective, self.solver, fmax=0.0, movable=allowed
@@ -105,13 +114,8 @@ class CrystalSet(Optimizable):
         remedy = f"delete the restart file {path} to start afresh"
         if not isinstance(data, dict) or data.get("format") != "asexlatent-restart-1":
             raise RestartError(f"{path} is not a restart file of SymmetricDescriptorOptimizer")
-        if data["solver"] != self.solver.name:
-            raise RestartError(
-                f"{path} was written by the solver {data['solver']!r}, not by "
-                f"{self.solver.name!r}: {remedy}"
-            )
-        self.failures = {int(k): v for k, v in data["failures"].items()}
         try:
+            self.failures = {int(k): v for k, v in data["failures"].items()}
             self.frames = {int(k): frame_from_dict(f) for k, f in data["frames"].items()}
             if len(self.frames) + len(self.failures) != len(self.targets):
                 raise ValueError("the number of crystals differs")
@@ -119,11 +123,16 @@ class CrystalSet(Optimizable):
                 atoms, _ = unwrap(self.targets[k], self.fix_cell)
                 if list(atoms.symbols) != atom_symbols(frame):
                     raise ValueError(f"crystal {k} has other atoms")
+                if not is_at_some_step(frame, atoms):
+                    raise ValueError(f"crystal {k} is another structure")
             self._bind()
+            if data["solver"] != self.solver.name:
+                raise ValueError(f"the solver was {data['solver']!r}, not {self.solver.name!r}")
             state = {k: torch.as_tensor(np.asarray(v)) for k, v in data["state"].items()}
             self.minimizer.load_state_dict(state)
-        except (KeyError, ValueError, AttributeError) as error:
-            raise RestartError(f"{path} does not fit these crystals ({error}): {remedy}") from error
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise RestartError(f"{path} does not fit these crystals ({what}): {remedy}") from error
         self._write()
 
     def refresh(self, fmax: float) -> None:

@@ -9,7 +9,7 @@ reports what each buys.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
-from asexlatent.optimize.driver import BatchMinimizer
+from asexlatent.optimize.driver import BatchMinimizer, Status
 from asexlatent.optimize.metric import Metric
-from asexlatent.optimize.objective import DescriptorLoss
+from asexlatent.optimize.objective import DescriptorLoss, Objective
 from asexlatent.optimize.solver import CellBounds, Solver
 
 DESCENT, PERTURBED, FRESH = "descent", "perturbed", "fresh"
@@ -92,166 +92,286 @@ class Restarts:
         return cycle[(attempt - 1) % len(cycle)]
 
 
+@dataclass(eq=False)
+class Found:
+    """What is known of each crystal; B crystals, V free variables.
+
+    Attributes
+    ----------
+    variables : Tensor, shape (V,)
+    loss, norm : Tensor, shape (B,)
+        Objective and generalised gradient there.
+    rank : Tensor, shape (B,)
+        0 nothing yet, 1 an iterate, 2 one with the motif which the descent then left, 3 the end
+        of a descent, with the motif.
+    steps : Tensor, shape (B,)
+        Evaluations used over all attempts.
+    reports : list of (Status, str)
+    paths : list of str
+    """
+
+    variables: Tensor
+    loss: Tensor
+    norm: Tensor
+    rank: Tensor
+    steps: Tensor
+    reports: list[tuple[Status, str]]
+    paths: list[str]
+
+    @property
+    def valid(self) -> Tensor:
+        """Crystals whose motif is right, bool, shape (B,)."""
+        return self.rank >= 2
+
+
 class Search:
-    """Attempts on all crystals of a batch; those whose motif is right leave.
+    """All attempts on the crystals of a batch; those that end with the motif leave.
 
     Parameters
     ----------
     batch : CrystalBatch
     environment : LocalEnvironment
+    objective : Objective
+        What the descents minimise.
     solver : Solver
     restarts : Restarts
     keys : sequence of int
         Index of each crystal in the whole input, shape (B,): the key of its random numbers.
-    density : float or None
-        Atoms per Å^3 that perturbed starts aim at; None keeps that of the candidate.
+    steps, fmax
+        Step limit and threshold of the descent that ends an attempt.
 
     Attributes
     ----------
-    variables : Tensor, shape (V,)
-        Best known free variables of each crystal.
-    valid : Tensor of bool, shape (B,)
-    steps : Tensor, shape (B,)
-        Evaluations used so far.
-    paths : list of str
+    found : Found
+    initial : Tensor, shape (B,)
+        Objective of the candidates.
     """
 
     def __init__(
         self,
         batch: CrystalBatch,
         environment: LocalEnvironment,
+        objective: Objective,
         solver: Solver,
         restarts: Restarts,
         keys: Sequence[int],
-        density: float | None = None,
+        steps: int = 1000,
+        fmax: float = 0.05,
     ):
-        self.batch = batch
-        self.environment = environment
-        self.solver = solver
-        self.restarts = restarts
-        self.keys = list(keys)
-        self.density = density
-        self.near = DescriptorLoss(environment)
-        self.far = DescriptorLoss(environment.widened(restarts.approach_factor), skin=0.3)
-        self.variables = batch.variables.clone()
-        self.losses = torch.full_like(batch.cell_constant[:, 0], torch.inf)
-        self.steps = torch.zeros_like(batch.n_cell_variables)
-        self.valid = motif(environment, batch, batch.variables)
-        self.paths = [DESCENT] * batch.n_crystals
+        self.batch, self.environment = batch, environment
+        self.near, self.solver, self.restarts = objective, solver, restarts
+        self.far: Objective | None = None
+        if restarts.count and restarts.approach_steps:
+            wide = environment.widened(restarts.approach_factor)
+            self.far = DescriptorLoss(wide, skin=0.3)
+        self.keys, self.max_steps, self.fmax = list(keys), steps, fmax
+        self.density = _density(environment)
+        self.initial = objective.bind(batch).evaluate(batch.variables).value
+        self.found = Found(
+            batch.variables.clone(),
+            self.initial.clone(),
+            torch.full_like(self.initial, torch.nan),
+            torch.zeros_like(batch.n_cell_variables),
+            torch.zeros_like(batch.n_cell_variables),
+            [(Status.STEP_LIMIT, "not started")] * batch.n_crystals,
+            [DESCENT] * batch.n_crystals,
+        )
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Run; yields the numbers of finished and of valid crystals after every step."""
+        for attempt in range(self.restarts.count + 1):
+            mask = self.found.rank < 3
+            if not bool(mask.any()):
+                return
+            self._attempt = _Attempt(self, attempt, mask)
+            settled, valid = int((~mask).sum()), int(self.found.valid.sum())
+            for n_finished in self._attempt:
+                yield settled + n_finished, valid
+            self._take()
+        for k, rank in enumerate(self.found.rank.tolist()):
+            if self.restarts.count and rank < 3:
+                self.found.reports[k] = (Status.STALLED, self._reason(rank))
+
+    def finish(self) -> Found:
+        """What there is, also after an interruption."""
+        self._take()
+        return self.found
+
+    def _reason(self, rank: int) -> str:
+        if rank == 2:
+            return "the descent leaves the motif again; kept where it had it"
+        return f"the motif was not reached in {self.restarts.count + 1} attempts"
+
+    def _take(self) -> None:
+        """Keep what an attempt brought, where it is better than what is known."""
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            return
+        found, mask = self.found, attempt.mask
+        variables, loss, norm, rank, steps, reports = attempt.outcome()
+        better = rank > found.rank[mask]
+        better |= (rank == found.rank[mask]) & (loss < found.loss[mask])
+        owner = self.batch.subset(mask).variables
+        chosen = better[attempt.batch.variable_crystal]
+        found.variables[owner] = torch.where(chosen, variables, found.variables[owner])
+        for name, new in (("loss", loss), ("norm", norm), ("rank", rank)):
+            whole = getattr(found, name)
+            whole[mask] = torch.where(better, new.to(whole), whole[mask])
+        found.steps[mask] += steps
+        numbers = mask.nonzero().ravel().tolist()
+        for k, yes, report in zip(numbers, better.tolist(), reports, strict=True):
+            if yes:
+                found.reports[k], found.paths[k] = report, attempt.start.path
+
+    _attempt: _Attempt | None = None
+
+
+class _Attempt:
+    """One attempt on the crystals of `mask`: approach, descent, and settling with the motif."""
+
+    def __init__(self, search: Search, number: int, mask: Tensor):
+        self.search, self.number, self.mask = search, number, mask
+        self.start = search.restarts.start(number)
+        self.batch = search.batch.select(mask)
+        keys = [search.keys[k] for k in mask.nonzero().ravel().tolist()]
+        self.begin = _begin(self.batch, self.start, search, number, keys)
+        self.minimizer: BatchMinimizer | None = None
+        self.used = torch.zeros_like(self.batch.n_cell_variables)
+        self.seen: Tensor | None = None  # crystals that had the motif on the way, and
+        self.snapshot: tuple[Tensor, Tensor, Tensor] | None = None  # where, loss, gradient
 
     def __iter__(self) -> Iterator[int]:
-        """Run; yields the number of valid crystals after every step."""
-        for attempt in range(self.restarts.count + 1):
-            start = self.restarts.start(attempt)
-            open_ = ~self.valid
-            if not bool(open_.any()):
-                return
-            yield from self._attempt(start, attempt, open_)
-
-    def _attempt(self, start: Start, attempt: int, mask: Tensor) -> Iterator[int]:
-        policy = self.restarts
-        batch = self.batch.select(mask)
-        numbers = mask.nonzero().ravel().tolist()
-        begin = self._begin(batch, start, attempt, [self.keys[k] for k in numbers])
-        stages = [(self.far, policy.approach_steps), (self.near, policy.descent_steps)]
-        if attempt == 0:
-            stages.insert(0, (self.near, policy.descent_steps))
-        variables = begin
-        done = torch.zeros_like(batch.n_cell_variables) > 0
-        loss = torch.full_like(self.losses[mask], torch.inf)
-        for objective, n_steps in stages:
-            # The approach of the first attempt starts from the candidate, not from the dead end
-            # of its descent.
-            if objective is self.far:
-                variables = torch.where(done[batch.variable_crystal], variables, begin)
-            minimizer = BatchMinimizer(
-                replace(batch, variables=variables), objective, self.solver, fmax=1e-3
+        """Run; yields the number of crystals that are finished."""
+        policy, variables = self.search.restarts, self.begin
+        if self.search.far is not None:
+            arrived = torch.zeros_like(self.used) > 0
+            if self.number == 0:
+                # A candidate that is nearly there needs no approach, which could lead it away.
+                arrived = yield from self._stage(
+                    self.search.near, variables, policy.descent_steps, arrived
+                )
+                variables = self._blend(arrived, self.begin)
+            arrived = yield from self._stage(
+                self.search.far, variables, policy.approach_steps, arrived
             )
-            minimizer.stop(done)
-            for step in range(1, n_steps + 1):
-                if not minimizer.step():
-                    break
-                if step % policy.check_every == 0 or step == n_steps:
-                    good = motif(self.environment, batch, minimizer.variables)
-                    minimizer.stop(good)
-                yield int(self.valid.sum())
-            variables = minimizer.variables
-            done = motif(self.environment, batch, variables)
-            self.steps[mask] += minimizer.steps
-            if objective is self.near:
-                loss = minimizer.losses
-        self._take(mask, batch, variables, loss, done, start.path)
+            variables = self._blend(arrived, self.minimizer.variables)
+        yield from self._settle(variables)
 
-    def _take(
-        self, mask: Tensor, batch: CrystalBatch, variables: Tensor, loss: Tensor, done: Tensor,
-        path: str,
-    ) -> None:  # fmt: skip
-        """Keep what an attempt found: valid crystals, and the lowest loss of the others."""
-        better = done | (loss < self.losses[mask])
-        owner = self.batch.subset(mask)
-        kept = self.variables[owner.variables]
-        self.variables[owner.variables] = torch.where(
-            better[batch.variable_crystal], variables, kept
-        )
-        self.losses[mask] = torch.where(better, loss, self.losses[mask])
-        self.valid[mask] = done
-        for k, good in zip(mask.nonzero().ravel().tolist(), done.tolist(), strict=True):
-            if good:
-                self.paths[k] = path
+    def _blend(self, arrived: Tensor, others: Tensor) -> Tensor:
+        """Variables of the stage where the motif is there, `others` elsewhere."""
+        return torch.where(arrived[self.batch.variable_crystal], self.minimizer.variables, others)
 
-    def _begin(
-        self, batch: CrystalBatch, start: Start, attempt: int, keys: Sequence[int]
-    ) -> Tensor:
-        """Free variables (V,) at which an attempt begins."""
-        variables = batch.variables
-        if attempt == 0:
-            return variables
-        normal, uniform, volume = self._noise(batch, attempt, keys)
-        metric = Metric.at(batch, variables)
-        length = torch.sqrt(torch.diagonal(metric.site_gram, dim1=1, dim2=2))
-        per_site = start.displacement / length
-        spread = variables.new_zeros(batch.n_variables + 1)
-        spread[batch.site_index.reshape(-1)] = per_site.reshape(-1)
-        spread = spread[:-1]
-        spread = torch.where(batch.variable_kind == 0, start.strain * variables, spread)
-        spread = torch.where(batch.variable_kind == 1, start.strain, spread)
-        moved = variables + spread * normal
-        if start.path == FRESH:
-            moved = torch.where(batch.variable_kind == 2, uniform, moved)
-        scaled = self._rescaled(batch, moved, start, volume)
-        return CellBounds().apply(batch, scaled, variables)
+    def _open(self, objective: Objective, variables: Tensor, fmax: float) -> BatchMinimizer:
+        if self.minimizer is not None:
+            self.used += self.minimizer.steps
+        batch = replace(self.batch, variables=variables)
+        self.minimizer = BatchMinimizer(batch, objective, self.search.solver, fmax)
+        return self.minimizer
 
-    def _rescaled(
-        self, batch: CrystalBatch, variables: Tensor, start: Start, volume: Tensor
-    ) -> Tensor:
-        """Bring the volume to the density aimed at, times a random factor."""
-        factor = torch.exp(start.volume * volume)
-        if self.density is not None:
-            n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
-            present = torch.linalg.det(batch.cells(variables)).clamp(min=1e-3)
-            factor = factor * n_atoms / (self.density * present)
-        factor = (factor ** (1 / 3))[batch.variable_crystal]
-        return torch.where(batch.variable_kind == 0, variables * factor, variables)
+    def _stage(
+        self, objective: Objective, variables: Tensor, n_steps: int, arrived: Tensor
+    ) -> Generator[int, None, Tensor]:
+        """Some steps; crystals that have the motif stop. Returns which have it, (B,)."""
+        minimizer = self._open(objective, variables, 1e-3)
+        minimizer.stop(arrived)
+        for step in range(1, n_steps + 1):
+            if not minimizer.step():
+                break
+            if step % self.search.restarts.check_every == 0 or step == n_steps:
+                arrived = self._motif()
+                minimizer.stop(arrived)
+            yield 0
+        return self._motif()
 
-    def _noise(
-        self, batch: CrystalBatch, attempt: int, keys: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Normal and uniform numbers (V,) and a normal one per crystal (B,)."""
-        normal, uniform, volume = [], [], []
-        for key, size in zip(keys, batch.variables_per_crystal().tolist(), strict=True):
-            generator = np.random.Generator(
-                np.random.Philox(key=np.array([self.restarts.seed, key], dtype=np.uint64))
-            )
-            generator.bit_generator.advance(attempt << 32)
-            volume.append(generator.standard_normal())
-            normal.append(generator.standard_normal(size))
-            uniform.append(generator.random(size))
-        like = batch.variables
-        return (
-            torch.as_tensor(np.concatenate(normal)).to(like),
-            torch.as_tensor(np.concatenate(uniform)).to(like),
-            torch.as_tensor(np.array(volume)).to(like),
-        )
+    def _settle(self, variables: Tensor) -> Iterator[int]:
+        """Descend; with restarts, only crystals that have the motif soon go on to the end."""
+        minimizer = self._open(self.search.near, variables, self.search.fmax)
+        policy = self.search.restarts
+        for step in range(1, self.search.max_steps + 1):
+            if not minimizer.step():
+                break
+            if policy.count and step == policy.descent_steps:
+                self.seen = self._motif()
+                self.snapshot = minimizer.variables, minimizer.losses, minimizer.gradient_norms
+                self.snapshot = tuple(part.clone() for part in self.snapshot)
+                minimizer.stop(~self.seen)
+            yield self.batch.n_crystals - minimizer.n_active
+
+    def _motif(self) -> Tensor:
+        return motif(self.search.environment, self.batch, self.minimizer.variables)
+
+    def outcome(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list]:
+        """Variables, loss, gradient norm, rank (see `Found`), steps and reports."""
+        minimizer = self.minimizer
+        if minimizer is None:
+            minimizer = self._open(self.search.near, self.begin, self.search.fmax)
+        variables, loss, norm = minimizer.variables, minimizer.losses, minimizer.gradient_norms
+        if minimizer.objective is not self.search.near:  # interrupted during the approach
+            loss = self.search.near.bind(self.batch).evaluate(variables).value
+        good = self._motif()
+        rank = torch.where(good, 3, 1)
+        if self.snapshot is not None:
+            lost = self.seen & ~good
+            rank = torch.where(lost, 2, rank)
+            variables = torch.where(lost[self.batch.variable_crystal], self.snapshot[0], variables)
+            loss = torch.where(lost, self.snapshot[1], loss)
+            norm = torch.where(lost, self.snapshot[2], norm)
+        return variables, loss, norm, rank, self.used + minimizer.steps, minimizer.reports()
+
+
+def _begin(
+    batch: CrystalBatch, start: Start, search: Search, attempt: int, keys: Sequence[int]
+) -> Tensor:
+    """Free variables (V,) at which an attempt begins."""
+    variables = batch.variables
+    if attempt == 0:
+        return variables
+    normal, uniform, volume = _noise(batch, search.restarts.seed, attempt, keys)
+    metric = Metric.at(batch, variables)
+    length = torch.sqrt(torch.diagonal(metric.site_gram, dim1=1, dim2=2))
+    spread = variables.new_zeros(batch.n_variables + 1)
+    spread[batch.site_index.reshape(-1)] = (start.displacement / length).reshape(-1)
+    spread = spread[:-1]
+    spread = torch.where(batch.variable_kind == 0, start.strain * variables, spread)
+    spread = torch.where(batch.variable_kind == 1, start.strain, spread)
+    moved = variables + spread * normal
+    if start.path == FRESH:
+        moved = torch.where(batch.variable_kind == 2, uniform, moved)
+    factor = torch.exp(start.volume * volume)
+    if search.density is not None:
+        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
+        present = torch.linalg.det(batch.cells(moved)).clamp(min=1e-3)
+        factor = factor * n_atoms / (search.density * present)
+    factor = (factor ** (1 / 3))[batch.variable_crystal]
+    scaled = torch.where(batch.variable_kind == 0, moved * factor, moved)
+    return CellBounds().apply(batch, scaled, variables)
+
+
+def _noise(
+    batch: CrystalBatch, seed: int, attempt: int, keys: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normal and uniform numbers (V,) and a normal one per crystal (B,)."""
+    normal, uniform, volume = [], [], []
+    for key, size in zip(keys, batch.variables_per_crystal().tolist(), strict=True):
+        stream = np.random.Philox(key=np.array([seed, key], dtype=np.uint64))
+        generator = np.random.Generator(stream.advance(attempt << 32))
+        volume.append(generator.standard_normal())
+        normal.append(generator.standard_normal(size))
+        uniform.append(generator.random(size))
+    like = batch.variables
+    return (
+        torch.as_tensor(np.concatenate(normal)).to(like),
+        torch.as_tensor(np.concatenate(uniform)).to(like),
+        torch.as_tensor(np.array(volume)).to(like),
+    )
+
+
+def _density(environment: LocalEnvironment) -> float | None:
+    """Atoms per Å^3 of the reference, which new starts aim at; None if it fills no space."""
+    structure = environment.structure
+    if structure is None or not structure.pbc.all():
+        return None
+    return len(structure) / structure.get_volume()
 
 
 def motif(environment: LocalEnvironment, batch: CrystalBatch, variables: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from ase.data import atomic_numbers
 
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
-from asexlatent.optimize.driver import BatchMinimizer, Status
+from asexlatent.optimize.driver import Status
 from asexlatent.optimize.memory import plan_batches
 from asexlatent.optimize.objective import DescriptorLoss, Objective
-from asexlatent.optimize.registry import make_solver
+from asexlatent.optimize.registry import SECOND_ORDER_LIMIT, make_solver
+from asexlatent.optimize.search import Restarts, Search
 from asexlatent.optimize.solver import Solver
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 
@@ -40,8 +41,13 @@ class Refinement:
     gradient : float
         Generalised gradient at the best iterate (see `generalized_gradient`).
     steps : int
+        Evaluations of the objective, over all attempts.
     valid : bool
         Every site obeys the motif rule of the environment.
+    path : str
+        How a valid crystal was reached: "descent" from the candidate itself, "perturbed" from
+        the candidate with noise, "fresh" from free variables drawn anew under the same space
+        group and Wyckoff positions. Empty for one that is not valid.
     displacement : float
         Largest movement of an atom (Å) when the candidate was made symmetric.
     source : the candidate as it came in.
@@ -58,6 +64,7 @@ class Refinement:
     gradient: float = float("nan")
     steps: int = 0
     valid: bool = False
+    path: str = ""
     displacement: float = 0.0
     embedding: Embedding | None = None
 
@@ -84,11 +91,14 @@ class Progress:
         Crystals finished so far, and all.
     step : int
         Steps taken in the current batch.
+    valid : int
+        Crystals known to be valid so far.
     """
 
     done: int
     total: int
     step: int
+    valid: int = 0
 
 
 def refine(
@@ -138,12 +148,18 @@ class RefinementRun:
         What is minimised; by default `DescriptorLoss(environment)`.
     solver : str or Solver
         Name of a solver or an instance with its settings.
+    restarts : int or Restarts
+        Attempts after the first for crystals whose motif is not right (see `Restarts`). With 0
+        there is one descent from the candidate and nothing else.
     steps : int
-        Step limit for each crystal.
+        Step limit of the (last) descent of each crystal.
     fmax : float
         Threshold on the generalised gradient for ``converged``.
     symprec, angle_tolerance, space_group
         For candidates that are `Atoms`: see `asexlatent.symmetry.symmetrize`.
+    seed, first_index : int
+        Random numbers are keyed by (seed, first_index + position of the candidate), so that a
+        result does not depend on what else is in the list.
     batch_size : int or "auto"
         Crystals at a time; "auto" fills `memory`.
     memory : float
@@ -158,7 +174,10 @@ class RefinementRun:
         environment: LocalEnvironment | str = "sp2",
         *,
         objective: Objective | None = None,
-        solver: str | Solver = "adam",
+        solver: str | Solver = "lm",
+        restarts: int | Restarts = 0,
+        seed: int = 0,
+        first_index: int = 0,
         steps: int = 1000,
         fmax: float = 0.05,
         symprec: float = 1e-2,
@@ -173,7 +192,10 @@ class RefinementRun:
             environment = LocalEnvironment.named(environment)
         self.environment = environment
         self.objective = DescriptorLoss(environment) if objective is None else objective
-        self.solver = make_solver(solver)
+        self.solver = solver
+        make_solver(solver)  # complain about an unknown name now, not in the middle
+        self.restarts = Restarts(restarts, seed=seed) if isinstance(restarts, int) else restarts
+        self.first_index = first_index
         self.steps, self.fmax = steps, fmax
         self.device, self.dtype = device, dtype
         detection = {
@@ -183,26 +205,48 @@ class RefinementRun:
         }
         self._results = [self._understand(c, detection) for c in candidates]
         ready = [k for k, r in enumerate(self._results) if r.crystal is not None]
-        self._batches = plan_batches(
-            [self._results[k].crystal for k in ready], environment, batch_size, memory, dtype
-        )
-        self._batches = [[ready[i] for i in part] for part in self._batches]
+        self._batches = self._plan(ready, batch_size, memory)
         self._done = len(self._results) - len(ready)
-        self._open: tuple[list[int], BatchMinimizer] | None = None
+        self._valid = 0
+        self._open: tuple[list[int], Search] | None = None
 
     def __iter__(self) -> Iterator[Progress]:
         total = len(self._results)
         for indices in self._batches:
-            crystals = [self._results[k].crystal for k in indices]
-            batch = CrystalBatch.from_crystals(crystals, self.device, self.dtype)
-            minimizer = BatchMinimizer(batch, self.objective, self.solver, self.fmax)
-            self._open = (indices, minimizer)
-            for step in range(1, self.steps + 1):
-                if not minimizer.step():
-                    break
-                yield Progress(self._done + len(indices) - minimizer.n_active, total, step)
+            search = self._search(indices)
+            self._open = (indices, search)
+            for step, (finished, valid) in enumerate(search, 1):
+                yield Progress(self._done + finished, total, step, self._valid + valid)
             self._close()
-            yield Progress(self._done, total, 0)
+            yield Progress(self._done, total, 0, self._valid)
+
+    def _plan(self, ready: list[int], batch_size: int | str, memory: float) -> list[list[int]]:
+        """Batches of indices, crystals with similar numbers of unknowns together."""
+        crystals = {k: self._results[k].crystal for k in ready}
+        unknowns = {k: crystal.free_variables.size for k, crystal in crystals.items()}
+        ready = sorted(ready, key=lambda k: unknowns[k])
+        small = [k for k in ready if unknowns[k] <= SECOND_ORDER_LIMIT]
+        batches = []
+        for part in (small, ready[len(small) :]):
+            plan = plan_batches(
+                [crystals[k] for k in part], self.environment, batch_size, memory, self.dtype
+            )
+            batches += [[part[i] for i in indices] for indices in plan]
+        return batches
+
+    def _search(self, indices: list[int]) -> Search:
+        crystals = [self._results[k].crystal for k in indices]
+        batch = CrystalBatch.from_crystals(crystals, self.device, self.dtype)
+        return Search(
+            batch,
+            self.environment,
+            self.objective,
+            make_solver(self.solver, int(batch.variables_per_crystal().max())),
+            self.restarts,
+            [self.first_index + k for k in indices],
+            self.steps,
+            self.fmax,
+        )
 
     def results(self) -> list[Refinement]:
         """Results in input order; usable at any time."""
@@ -234,31 +278,30 @@ class RefinementRun:
         """Take the results out of the open batch."""
         if self._open is None:
             return
-        indices, minimizer = self._open
-        self._open = None
-        batch = minimizer.batch
+        (indices, search), self._open = self._open, None
+        batch, found = search.batch, search.finish()
         # The atoms of a caller's own cell must not jump by lattice vectors; rows are wrapped.
         plain = [self._results[k].embedding is None for k in indices]
-        plain = torch.tensor(plain, device=batch.variables.device)[batch.variable_crystal]
-        variables = torch.where(plain, batch.wrap(minimizer.variables), minimizer.variables)
-        valid = self.environment.valid(
-            *reversed(batch.geometry(variables)), batch.atom_crystal, batch.site_atom, batch.numbers
-        )
-        columns = (
+        plain = torch.tensor(plain, device=found.variables.device)[batch.variable_crystal]
+        variables = torch.where(plain, batch.wrap(found.variables), found.variables)
+        rows = zip(
+            indices,
             batch.split(variables),
-            minimizer.reports(),
-            minimizer.initial_losses.tolist(),
-            minimizer.losses.tolist(),
-            minimizer.gradient_norms.tolist(),
-            minimizer.steps.tolist(),
-            valid.tolist(),
+            found.reports,
+            search.initial.tolist(),
+            found.loss.tolist(),
+            found.norm.tolist(),
+            found.steps.tolist(),
+            found.valid.tolist(),
+            found.paths,
+            strict=True,
         )
-        for k, free, report, initial, loss, norm, steps, good in zip(
-            indices, *columns, strict=True
-        ):
+        for k, free, (status, reason), initial, loss, norm, steps, valid, path in rows:
             result = self._results[k]
-            result.status, result.reason = report
-            result.loss_initial, result.loss, result.gradient = initial, loss, norm
-            result.steps, result.valid = steps, good and result.status is not Status.FAILED
             result.crystal = result.crystal.with_free_variables(free)
+            result.status, result.reason, result.steps = status, reason, steps
+            result.loss_initial, result.loss, result.gradient = initial, loss, norm
+            result.valid = valid and status is not Status.FAILED
+            result.path = path if result.valid else ""
+            self._valid += result.valid
         self._done += len(indices)
