@@ -19,7 +19,7 @@ from ase.optimize import BFGS
 from ase.optimize.optimize import Optimizer
 from optimize_cases import eq1, graphite, orthorhombic, puckered
 
-from asexlatent.optimize import DescriptorCalculator, Status, SymmetricDescriptorOptimizer
+from asexlatent.optimize import SOLVERS, DescriptorCalculator, Status, SymmetricDescriptorOptimizer
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 
 
@@ -34,7 +34,8 @@ def atoms(atoms0) -> Atoms:
 
 
 def optimizer(atoms, **options) -> SymmetricDescriptorOptimizer:
-    return SymmetricDescriptorOptimizer(atoms, **{"logfile": None, **options})
+    """With "adam", which takes as many steps as it is given."""
+    return SymmetricDescriptorOptimizer(atoms, **{"logfile": None, "solver": "adam", **options})
 
 
 # ------------------------------------------------------------------------------- steps and runs
@@ -57,8 +58,9 @@ def test_irun_yields_before_the_first_step(atoms0, atoms):
     assert sorted(compare_atoms(atoms0, atoms)) == ["cell", "positions"]
 
 
-def test_optimize(atoms):
-    with optimizer(atoms) as opt:
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+def test_optimize(atoms, solver):
+    with optimizer(atoms, solver=solver) as opt:
         assert opt.run(fmax=0.05) is True
     assert opt.converged() is True
     assert opt.statuses == [Status.CONVERGED]
@@ -68,7 +70,7 @@ def test_optimize(atoms):
     # the Atoms hold the result, and it is what the numbers say
     found = SymmetricCrystal.from_atoms(atoms, space_group=63)
     assert opt.losses[0] == pytest.approx(eq1(found), abs=1e-9)
-    assert opt.losses[0] < 1e-4
+    assert opt.losses[0] < 1e-3
     assert opt.crystals[0].space_group in (63, 194)
 
 
@@ -282,7 +284,7 @@ def test_trajectory_by_name(atoms0, atoms, tmp_path, kind):
     assert described["optimizer"] == "SymmetricDescriptorOptimizer"
     assert described["type"] == "optimization"
     assert described["interval"] == 1
-    assert (described["environment"], described["solver"]) == ("sp2", opt.solver.name)
+    assert (described["environment"], described["solver"]) == ("sp2", "adam")
 
 
 def test_trajectory_open_writer(atoms0, atoms, tmp_path):
