@@ -75,8 +75,11 @@ def refine_chunk(
     settings: Settings,
     watch: Callable[[Progress], None],
     interrupt: Interrupt,
+    first_index: int = 0,
 ) -> list[Refinement]:
     """Refine candidates; one result for each, in order.
+
+    `first_index` is the place of the first one in the whole input, the key of its random numbers.
 
     An error that no candidate should be able to cause (memory running out, a fault of a library)
     costs the candidate that causes it and no other.
@@ -85,7 +88,9 @@ def refine_chunk(
 
     run = None
     try:
-        run = RefinementRun(candidates, environment, **run_options(settings))
+        run = RefinementRun(
+            candidates, environment, first_index=first_index, **run_options(settings)
+        )
         for state in run:
             watch(state)
             if interrupt.requested:
@@ -97,18 +102,19 @@ def refine_chunk(
             logging.getLogger(LOGGER).info("an internal error", exc_info=True)
             return [Refinement(source=candidates[0], reason=f"internal error: {reason(error)}")]
         half = len(candidates) // 2
-        parts = (candidates[:half], candidates[half:])
+        parts = ((candidates[:half], first_index), (candidates[half:], first_index + half))
         return [
             result
-            for part in parts
-            for result in refine_chunk(part, environment, settings, watch, interrupt)
+            for part, first in parts
+            for result in refine_chunk(part, environment, settings, watch, interrupt, first)
         ]
     if run is None:
         return skip(candidates)
     results = run.results()
     if interrupt.requested:
         for result in results:
-            if str(result.status) == "step_limit" and result.steps < settings.steps:
+            unfinished = result.steps < settings.steps or (settings.restarts and not result.valid)
+            if str(result.status) == "step_limit" and unfinished:
                 result.reason = INTERRUPTED
     return results
 
@@ -135,6 +141,8 @@ def run_options(settings: Settings) -> dict:
 
     return {
         "solver": settings.solver,
+        "restarts": settings.restarts,
+        "seed": settings.seed,
         "steps": settings.steps,
         "fmax": settings.ftol,
         "symprec": settings.symprec,

@@ -32,6 +32,7 @@ class Tally:
     def __init__(self) -> None:
         self.status: Counter[str] = Counter()
         self.valid: Counter[str] = Counter()
+        self.paths: Counter[str] = Counter()
         self.initial: dict[str, list[float]] = {}
         self.losses: dict[str, list[float]] = {}
 
@@ -41,6 +42,8 @@ class Tally:
             status = str(result.status)
             self.status[status] += 1
             self.valid[status] += result.valid
+            if result.path:
+                self.paths[result.path] += 1
             if result.loss == result.loss:
                 self.initial.setdefault(status, []).append(result.loss_initial)
                 self.losses.setdefault(status, []).append(result.loss)
@@ -80,6 +83,7 @@ class Tally:
             "candidates": self.total,
             **{status: self.status[status] for status in _STATUSES},
             "valid": self.n_valid,
+            "valid_by_path": dict(self.paths),
             "median_loss_initial": before,
             "median_loss": after,
         }
@@ -114,16 +118,13 @@ class Bar:
     ----------
     total
         Number of candidates, None if not known.
-    steps
-        Step limit, for the display.
     quiet
         Show nothing.
     """
 
-    def __init__(self, total: int | None, steps: int, quiet: bool):
+    def __init__(self, total: int | None, quiet: bool):
         from tqdm import tqdm
 
-        self._steps = steps
         self._finished = 0  # in whole chunks
         self._tally = Tally()
         self._bar = tqdm(
@@ -137,23 +138,23 @@ class Bar:
 
     def watch(self, state: Progress) -> None:
         """Show the state of the chunk at work."""
-        self._show(self._finished + state.done, state.step)
+        self._show(self._finished + state.done, self._tally.n_valid + state.valid, state.step)
 
     def finish(self, tally: Tally) -> None:
         """Show that a chunk is done."""
         self._finished, self._tally = tally.total, tally
-        self._show(self._finished, 0)
+        self._show(self._finished, tally.n_valid, 0)
 
     def close(self) -> None:
         """Clear the bar away."""
         self._bar.close()
 
-    def _show(self, done: int, step: int) -> None:
+    def _show(self, done: int, valid: int, step: int) -> None:
         if self._bar.disable:
             return
         median = self._tally.median()[1]
-        parts = [f"{self._tally.n_valid} valid"]
+        parts = [f"{valid} valid"]
         parts += [f"median loss {median:.3g}"] if median is not None else []
-        parts += [f"step {step}/{self._steps}"] if step else []
+        parts += [f"step {step}"] if step else []
         self._bar.set_postfix_str(", ".join(parts), refresh=False)
         self._bar.update(done - self._bar.n)

@@ -114,7 +114,7 @@ class _Work:
         settings = self.settings
         total = count_inputs(settings) if sys.stderr.isatty() and not self.quiet else None
         entries = read_inputs(settings, self.environment.species, self._problem)
-        bar = Bar(total, settings.steps, self.quiet)
+        bar = Bar(total, self.quiet)
         with (
             OutputFolder(self.folder, table_extras(settings)) as out,
             Interrupt(self.log.warning) as interrupt,
@@ -126,7 +126,12 @@ class _Work:
                     results = skip(candidates)
                 else:
                     results = refine_chunk(
-                        candidates, self.environment, settings, bar.watch, interrupt
+                        candidates,
+                        self.environment,
+                        settings,
+                        bar.watch,
+                        interrupt,
+                        chunk[0].index,
                     )
                 for note in out.write(chunk, results):
                     self.log.info(note)

@@ -132,8 +132,17 @@ class Settings:
     alpha: float | None = _option(
         None, real, "exponent of the Gaussians in 1/Å² (default: 1.5)", TARGET, "A"
     )
-    solver: str = _option("adam", text, "minimiser", SOLVER, "NAME")
-    steps: int = _option(1000, whole(0), "step limit for each crystal", SOLVER, "N")
+    solver: str = _option("lm", text, "minimiser", SOLVER, "NAME")
+    restarts: int = _option(
+        5,
+        whole(0),
+        "further attempts at a crystal that is not valid yet, from other starts",
+        SOLVER,
+        "N",
+    )
+    steps: int = _option(
+        1000, whole(0), "step limit of the descent that ends an attempt", SOLVER, "N"
+    )
     ftol: float = _option(
         0.05,
         real,

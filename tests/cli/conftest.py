@@ -43,6 +43,8 @@ def refine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Out
 
     def call(*arguments: object, steps: int = 3, output: str = "out") -> Outcome:
         words = [str(a) for a in arguments]
+        if "--config" not in words and "--restarts" not in words:
+            words += ["--restarts", "0"]
         if steps is not None:
             words += ["--steps", str(steps)]
         return Outcome(main([*words, "-o", output]), tmp_path / output)
