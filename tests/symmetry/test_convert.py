@@ -8,7 +8,7 @@ import warnings
 import ase.io
 import numpy as np
 import pytest
-from symmetry_cases import assert_same_atoms, make_crystal
+from symmetry_cases import assert_same_atoms, make_crystal, sample
 
 from asexlatent.symmetry import CrystalError, SymmetricCrystal, hall_number
 from asexlatent.symmetry.wyckoff import hermann_mauguin, operation_strings
@@ -16,9 +16,13 @@ from asexlatent.symmetry.wyckoff import hermann_mauguin, operation_strings
 ALL_GROUPS = range(1, 231)
 
 
-@pytest.fixture(scope="module")
-def crystals() -> list[SymmetricCrystal]:
-    return [make_crystal(group, np.random.default_rng([7, group])) for group in ALL_GROUPS]
+@pytest.fixture(
+    scope="module", params=[0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))]
+)
+def crystals(request) -> list[SymmetricCrystal]:
+    """One crystal of every third group; with the slow ones, of all."""
+    groups = ALL_GROUPS[request.param :: 3]
+    return [make_crystal(group, np.random.default_rng([7, group])) for group in groups]
 
 
 def test_pyxtal_objects_are_the_same_crystal(crystals):

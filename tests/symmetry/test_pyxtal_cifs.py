@@ -37,7 +37,7 @@ def test_there_are_files():
     assert len(FILES) > 80
 
 
-@pytest.mark.parametrize("name", sample(FILES, 4))
+@pytest.mark.parametrize("name", sample(FILES, 6))
 def test_files_come_back_through_every_form(name, tmp_path):
     atoms = read(name)
     found = symmetrize(atoms, symprec=SYMPREC, space_group="detect")
@@ -64,7 +64,7 @@ def test_files_come_back_through_every_form(name, tmp_path):
         assert_same_description(crystal, from_row(crystal.to_row(), species=species))
 
 
-@pytest.mark.parametrize("name", sample([name for name in FILES if name.endswith(".cif")], 2))
+@pytest.mark.parametrize("name", sample([name for name in FILES if name.endswith(".cif")], 4))
 def test_cif_files_are_read_as_they_declare_themselves(name):
     """The group written in the file is the one of the crystal, even if there is more symmetry."""
     crystal = SymmetricCrystal.from_cif(FOLDER / name)
