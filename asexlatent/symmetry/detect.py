@@ -37,7 +37,9 @@ def symmetrize(
     space_group : impose this group, a number, a Hermann-Mauguin symbol or an ASE ``Spacegroup``,
         projecting the atoms onto it. Possible are groups that the atoms have approximately
         (within ``max_displacement``), and their subgroups with the same translations; 1 makes
-        every atom of the given cell free. By default a group that the atoms declare is imposed:
+        every atom of the given cell free. Other subgroups (with fewer translations) only where
+        the given cell is the conventional one of the group, or with an ASE ``Spacegroup`` whose
+        operations hold in the given cell. By default a group that the atoms declare is imposed:
         the operations of an ``ase.constraints.FixSymmetry``, else an ASE ``Spacegroup`` in
         ``atoms.info["spacegroup"]`` (except P1, which file formats write for "not known"). When
         there is none, the group is detected. ``"detect"`` ignores what the atoms declare.

@@ -147,22 +147,23 @@ def shifts(space_group: int, rotation: tuple[int, ...]) -> NDArray[np.int64]:
     group = operations(space_group)
     matrix = np.array(rotation, dtype=np.int64).reshape(3, 3)
     inverse = np.rint(np.linalg.inv(matrix)).astype(np.int64)
-    lattice = np.zeros((UNIT, UNIT, UNIT), dtype=bool)
-    lattice[tuple(group.centring.T)] = True
-    if not lattice[tuple((group.centring @ matrix.T % UNIT).T)].all():
+    lattice = set(_codes(group.centring))
+    if not lattice.issuperset(_codes(group.centring @ matrix.T % UNIT)):
         return np.empty((0, 3), dtype=np.int64)
     partner = {
         tuple(group.rotations[i].ravel()): group.translations[i] for i in reversed(group.coset)
     }
-    grid = _grid(group.free_axes)
+    found = np.arange(len(_grid(group.free_axes)))
     for i in group.coset[1:]:
-        image = matrix @ group.rotations[i] @ inverse
-        translation = partner.get(tuple(image.ravel()))
+        image = tuple((matrix @ group.rotations[i] @ inverse).ravel().tolist())
+        translation = partner.get(image)
         if translation is None:
             return np.empty((0, 3), dtype=np.int64)
         needed = matrix @ group.translations[i] - translation
-        residual = (grid @ (image - np.eye(3, dtype=np.int64)).T - needed) % UNIT
-        grid = grid[lattice[tuple(residual.T)]]
+        allowed = np.zeros(UNIT**3, dtype=bool)
+        allowed[_codes((needed + group.centring) % UNIT)] = True
+        found = found[allowed[_changes(group.free_axes, image)[found]]]
+    grid = _grid(group.free_axes)[found]
     if len(group.centring) == 1 or not len(grid):
         return grid
     equivalents = (grid[:, None, :] + group.centring) % UNIT
@@ -175,6 +176,13 @@ def shifts(space_group: int, rotation: tuple[int, ...]) -> NDArray[np.int64]:
 def _grid(free_axes: tuple[int, ...]) -> NDArray[np.int64]:
     axes = [range(1) if axis in free_axes else range(UNIT) for axis in range(3)]
     return np.array(list(product(*axes)), dtype=np.int64)
+
+
+@cache
+def _changes(free_axes: tuple[int, ...], rotation: tuple[int, ...]) -> NDArray[np.int64]:
+    """Codes of (W - 1) q for every q of the grid."""
+    change = np.array(rotation, dtype=np.int64).reshape(3, 3) - np.eye(3, dtype=np.int64)
+    return _codes(_grid(free_axes) @ change.T % UNIT)
 
 
 def _codes(translations: NDArray[np.int64]) -> NDArray[np.int64]:

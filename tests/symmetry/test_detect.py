@@ -116,6 +116,31 @@ def test_many_random_crystals(number):
             assert_identical(symmetrize(variant, symprec=1e-4).crystal, first)
 
 
+def test_random_crystals_made_by_pyxtal():
+    from pyxtal import pyxtal
+
+    rng = np.random.default_rng(6)
+    for number, n in (
+        (14, 8),
+        (36, 8),
+        (62, 12),
+        (99, 6),
+        (136, 8),
+        (148, 18),
+        (194, 12),
+        (227, 16),
+    ):
+        made_by = pyxtal()
+        made_by.from_random(3, number, ["C"], [n], random_state=number)
+        assert made_by.valid
+        atoms = made_by.to_ase(resort=False)
+        atoms.info.clear()
+        found = symmetrize(disguise(atoms, rng), symprec=1e-4).crystal
+        assert found.space_group == spglib_number(atoms)
+        assert_same_geometry(found.to_atoms(), atoms)
+        assert_identical(symmetrize(atoms, symprec=1e-4).crystal, found)
+
+
 def test_pymatgen_agrees_that_it_is_the_same_structure():
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.io.ase import AseAtomsAdaptor
@@ -219,6 +244,30 @@ def test_what_cannot_be_a_crystal_is_refused_in_one_line():
         assert "\n" not in str(caught.value)
     with pytest.raises(CrystalError, match="symprec must be a positive length"):
         symmetrize(bulk("Cu"), symprec=0)
+
+
+def test_whatever_comes_in_is_described_rightly_or_refused():
+    rng = np.random.default_rng(11)
+    described = 0
+    for _ in range(80):
+        n = int(rng.integers(1, 25))
+        atoms = Atoms(f"C{n}", cell=rng.normal(size=(3, 3)) * rng.uniform(2, 15, (3, 1)), pbc=True)
+        scaled = rng.integers(0, 8, (n, 3)) / 8 if rng.random() < 0.5 else rng.random((n, 3))
+        atoms.set_scaled_positions(scaled)
+        atoms.positions += rng.normal(size=(n, 3)) * 10 ** rng.uniform(-6, -1)
+        symprec = 10 ** rng.uniform(-5, -0.3)
+        try:
+            found = symmetrize(atoms, symprec=symprec)
+        except CrystalError:
+            continue
+        described += 1
+        cell, positions = found.embedding.apply(found.crystal)
+        moves = positions - atoms.get_scaled_positions(wrap=False) @ cell
+        assert np.linalg.norm(moves, axis=1).max() <= 3 * symprec + 1e-5
+        assert found.crystal.n_atoms * atoms.get_volume() == pytest.approx(
+            n * found.crystal.volume, rel=max(1e-6, 10 * symprec)
+        )
+    assert described > 20
 
 
 def test_the_input_is_left_alone():

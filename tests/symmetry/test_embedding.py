@@ -37,11 +37,11 @@ def test_the_given_atoms_come_back(start):
             assert np.abs(positions - atoms.positions).max() < 1e-7
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 230), st.integers(0, 2**32 - 1))
 def test_other_free_variables_give_the_same_crystal_in_the_users_cell(number, seed):
     rng = np.random.default_rng(seed)
-    atoms = disguise(make_crystal(number, rng).to_atoms(), rng)
+    atoms = disguise(make_crystal(number, rng, n_sites=2).to_atoms(), rng)
     found = symmetrize(atoms, symprec=1e-4)
     other = moved(found.crystal, rng, 0.02)
     cell, positions = found.embedding.apply(other)
