@@ -16,9 +16,7 @@ from asexlatent.symmetry.wyckoff import hermann_mauguin, operation_strings
 ALL_GROUPS = range(1, 231)
 
 
-@pytest.fixture(
-    scope="module", params=[0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))]
-)
+@pytest.fixture(scope="module", params=sample([0, 1, 2], 3))
 def crystals(request) -> list[SymmetricCrystal]:
     """One crystal of every third group; with the slow ones, of all."""
     groups = ALL_GROUPS[request.param :: 3]
