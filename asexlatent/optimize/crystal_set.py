@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ from asexlatent.optimize.restart import (
 from asexlatent.optimize.solver import Solver
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 from asexlatent.symmetry.detect import SymmetrizedAtoms, symmetrize
+
+
+class _Seen(NamedTuple):
+    """What the caller's atoms were when we last looked or wrote."""
+
+    numbers: np.ndarray
+    cell: np.ndarray
+    positions: np.ndarray
 
 
 class CrystalSet(Optimizable):
@@ -56,7 +64,8 @@ class CrystalSet(Optimizable):
         self.failures: dict[int, str] = {}
         self.frames: dict[int, SymmetrizedAtoms] = {}
         self.minimizer: BatchMinimizer | None = None
-        self._written: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._free: dict[int, torch.Tensor] = {}
 
     # -- opening, restarting ----------------------------------------------------------------
 
@@ -85,7 +94,8 @@ class CrystalSet(Optimizable):
         )
         largest = int(batch.variables_per_crystal().max())
         self.solver = make_solver(self._wanted_solver, largest)
-        allowed = torch.cat([self._freedom(k) for k in self.frames]).to(batch.variables.device)
+        self._free = {k: self._freedom(k) for k in self.frames}
+        allowed = torch.cat(list(self._free.values())).to(batch.variables.device)
         self.minimizer = BatchMinimizer(
             batch, self.objective, self.solver, fmax=0.0, movable=allowed
         )
@@ -136,17 +146,25 @@ class CrystalSet(Optimizable):
         self._write()
 
     def refresh(self, fmax: float) -> None:
-        """Take up what the caller changed between runs: the atoms, the threshold."""
-        moved = [k for k, mine in self._written.items() if self._differs(k, *mine)]
-        if moved:
+        """Take up what the caller changed between runs: atoms, constraints, the threshold."""
+        if any(self._differs(k) for k in range(len(self.targets))):
             self.open()
         self.minimizer.resume(fmax)
 
-    def _differs(self, k: int, cell: np.ndarray, positions: np.ndarray) -> bool:
-        atoms, _ = unwrap(self.targets[k], self.fix_cell)
-        return not (
-            np.allclose(atoms.cell, cell, rtol=0, atol=1e-8)
-            and np.allclose(atoms.positions, positions, rtol=0, atol=1e-8)
+    def _differs(self, k: int) -> bool:
+        """Whether a member was moved, changed, held or repaired since we saw it last."""
+        try:
+            atoms, _ = unwrap(self.targets[k], self.fix_cell)
+            held = k in self.frames and not torch.equal(self._freedom(k), self._free[k])
+        except CrystalError:
+            return k in self.frames
+        before = self._seen.get(k)
+        return (
+            held
+            or before is None
+            or not np.array_equal(before.numbers, atoms.numbers)
+            or not np.allclose(before.cell, atoms.cell, rtol=0, atol=1e-8, equal_nan=True)
+            or not np.allclose(before.positions, atoms.positions, rtol=0, atol=1e-8, equal_nan=True)
         )
 
     # -- stepping -------------------------------------------------------------------------------
@@ -182,11 +200,19 @@ class CrystalSet(Optimizable):
         self._note()
 
     def _note(self) -> None:
-        """Put the losses into the caller's atoms and remember the geometries."""
-        for k, loss in zip(self.frames, self.minimizer.losses.tolist(), strict=True):
-            atoms, _ = unwrap(self.targets[k], self.fix_cell)
-            atoms.info["asx_loss"] = loss
-            self._written[k] = (atoms.cell.array.copy(), atoms.positions.copy())
+        """Put the losses into the caller's atoms and remember how we leave them."""
+        losses = dict(zip(self.frames, self.minimizer.losses.tolist(), strict=True))
+        for k, target in enumerate(self.targets):
+            try:
+                atoms, _ = unwrap(target, self.fix_cell)
+            except CrystalError:
+                continue
+            atoms.info.pop("asx_loss", None)
+            if k in losses:
+                atoms.info["asx_loss"] = losses[k]
+            self._seen[k] = _Seen(
+                atoms.numbers.copy(), atoms.cell.array.copy(), atoms.positions.copy()
+            )
 
     def reports(self) -> list[tuple[Status, str]]:
         """Status and reason of every member."""
@@ -225,8 +251,8 @@ class CrystalSet(Optimizable):
         self.minimizer.resume(fmax)
 
     def get_value(self) -> float:
-        """Mean loss of the crystals."""
-        return float(self.minimizer.losses.mean())
+        """Mean loss of the crystals that have one."""
+        return float(self.minimizer.losses.nanmean())
 
     def get_gradient(self) -> np.ndarray:
         """Gradient of the losses with respect to the free variables, shape (V,)."""
