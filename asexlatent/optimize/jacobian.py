@@ -5,7 +5,6 @@ variable is a sum over pairs of (d spectrum / d vector) . (d vector / d variable
 factor is linear algebra: a coordinate of the neighbour's site moves the neighbour by a row of
 its affine map times the cell, a coordinate of the centre's own site moves the centre, and a
 cell parameter strains the vector (rotations of the cell do not matter to a power spectrum).
-Nothing is larger than (pairs, components, 3), and each row belongs to one crystal.
 """
 
 from __future__ import annotations
@@ -57,16 +56,15 @@ class SlotMap:
         return padded.reshape(-1)[self.flat]
 
 
-def site_jacobian(
+def pair_tangents(
     batch: CrystalBatch,
     slots: SlotMap,
     metric: Metric,
     cells: Tensor,
     pairs: NeighborPairs,
     vectors: Tensor,
-    pair_jacobian: Tensor,
 ) -> Tensor:
-    """Derivative of each site's spectrum with respect to its crystal's variables.
+    """Derivative of each pair's vector with respect to its crystal's free variables.
 
     Parameters
     ----------
@@ -74,42 +72,24 @@ def site_jacobian(
         At the same geometry; its strains are the derivatives of the cell.
     cells : Tensor, shape (B, 3, 3)
     pairs, vectors : NeighborPairs and Tensor, shape (P, 3)
-    pair_jacobian : Tensor, shape (P, L, 3)
-        Derivative of the centre's spectrum with respect to each vector.
 
     Returns
     -------
-    Tensor, shape (S, n, L)
+    Tensor, shape (P, 3, n)
     """
-    n_sites, length = batch.n_sites, pair_jacobian.shape[1]
-    total = vectors.new_zeros(n_sites * (slots.n + 1), length)
-
-    # coordinates of the neighbour's site
     crystal = batch.site_crystal[pairs.centers]
-    rotation = batch.atom_rotation[pairs.neighbors]
-    to_xyz = cells[crystal].transpose(1, 2) @ rotation  # (P, Cartesian, xyz)
-    moved = (pair_jacobian @ to_xyz).transpose(1, 2).reshape(-1, length)
-    slot = slots.site[batch.atom_site[pairs.neighbors]]
-    row = (pairs.centers[:, None] * (slots.n + 1) + slot).reshape(-1)
-    total.index_add_(0, row, moved)
-
-    # per centre: the sum over its pairs, and its moment with the vectors
-    moment = pair_jacobian[:, :, :, None] * vectors[:, None, None, :]
-    both = torch.cat((pair_jacobian, moment.flatten(2)), dim=2).flatten(1)
-    summed = both.new_zeros(n_sites, length * 12).index_add_(0, pairs.centers, both)
-    summed = summed.view(n_sites, length, 12)
-
-    # coordinates of the centre's own site
-    rotation = batch.atom_rotation[batch.site_atom]
-    to_xyz = cells[batch.site_crystal].transpose(1, 2) @ rotation
-    moved = -(summed[:, :, :3] @ to_xyz).transpose(1, 2).reshape(-1, length)
-    first = torch.arange(n_sites, device=row.device)[:, None] * (slots.n + 1)
-    total.index_add_(0, (first + slots.site).reshape(-1), moved)
-
-    # cell parameters, which come first among the slots
-    strain = metric.cell_strain[batch.site_crystal].flatten(2)
-    cell = (summed[:, :, 3:] @ strain.transpose(1, 2)).transpose(1, 2)
-    total = total.view(n_sites, slots.n + 1, length)
+    turn = cells.transpose(1, 2)
+    tangents = vectors.new_zeros(len(vectors), 3, slots.n + 1)
+    # a coordinate of the neighbour's site moves the neighbour
+    moved = turn[crystal] @ batch.atom_rotation[pairs.neighbors]  # (P, Cartesian, xyz)
+    slot = slots.site[batch.atom_site[pairs.neighbors]][:, None, :].expand_as(moved)
+    tangents.scatter_add_(2, slot, moved)
+    # a coordinate of the centre's own site moves the centre
+    moved = -(turn[batch.site_crystal] @ batch.atom_rotation[batch.site_atom])[pairs.centers]
+    slot = slots.site[pairs.centers][:, None, :].expand_as(moved)
+    tangents.scatter_add_(2, slot, moved)
+    # a cell parameter strains the vector; cell parameters come first among the slots
     n_cell = min(6, slots.n)
-    total[:, :n_cell] += cell[:, :n_cell]
-    return total[:, : slots.n]
+    strain = metric.cell_strain.transpose(1, 2)[crystal]  # (P, Cartesian, 6, Cartesian)
+    tangents[:, :, :n_cell] += (strain @ vectors[:, None, :, None])[:, :, :n_cell, 0]
+    return tangents[:, :, : slots.n]

@@ -16,7 +16,7 @@ from torch import Tensor
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
 from asexlatent.optimize.batch import CrystalBatch, Subset
-from asexlatent.optimize.jacobian import SlotMap, site_jacobian
+from asexlatent.optimize.jacobian import SlotMap, pair_tangents
 from asexlatent.optimize.metric import Metric
 
 
@@ -230,14 +230,15 @@ class DescriptorProblem:
         """Value, gradient and Gauss-Newton curvature in one pass, without autograd."""
         batch = self.batch
         cells, pairs, vectors = self._pairs(variables)
-        spectra, by_pair = self.spectrum.with_pair_jacobian(
-            vectors, pairs.centers, batch.numbers[pairs.neighbors], batch.n_sites
-        )
+        tangents = pair_tangents(batch, self.slots, metric, cells, pairs, vectors)
+        numbers = batch.numbers[pairs.neighbors]
+        spectra, jacobian = self.spectrum.with_parameter_jacobian(
+            vectors, pairs.centers, numbers, batch.n_sites, tangents
+        )  # (S, L) and (S, L, n)
         residual = self._residual(spectra)
-        jacobian = site_jacobian(batch, self.slots, metric, cells, pairs, vectors, by_pair)
         weight = self.site_weight / residual.shape[1]
-        gradient = 2 * weight[:, None] * (jacobian @ residual[:, :, None])[:, :, 0]
-        curvature = 2 * weight[:, None, None] * (jacobian @ jacobian.transpose(1, 2))
+        gradient = 2 * weight[:, None] * (residual[:, None, :] @ jacobian)[:, 0]
+        curvature = 2 * weight[:, None, None] * (jacobian.transpose(1, 2) @ jacobian)
         return Evaluation(
             self._per_crystal((residual**2).sum(1) * weight),
             self.slots.unpad(self._per_crystal(gradient)),
