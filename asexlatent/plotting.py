@@ -104,8 +104,7 @@ def plot_losses(before: ArrayLike, after: ArrayLike, ax: Axes | None = None) -> 
     ax = _one_panel() if ax is None else ax
     series = [np.asarray(values, dtype=float).ravel() for values in (before, after)]
     finite = [values[np.isfinite(values)] for values in series]
-    n_bins = int(np.clip(2 * math.sqrt(max(map(len, finite))), 10, 40))
-    edges = _log_edges(np.concatenate(finite), n_bins)
+    edges = _log_edges(np.concatenate(finite), max(map(len, finite)))
     styles = (("before", BEFORE, True), ("after", AFTER, False))
     for values, kept, (name, color, filled) in zip(series, finite, styles, strict=True):
         median = f", median {np.median(kept):.2g}" if kept.size else ""
@@ -313,14 +312,16 @@ def _component_labels(environment: LocalEnvironment) -> list[str]:
 # -- losses ---------------------------------------------------------------------------------------
 
 
-def _log_edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Bin edges over all positive values, equal steps of the logarithm."""
+def _log_edges(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Bin edges over all positive values, equal steps of the logarithm.
+
+    As fine as `count` crystals in a series, and the range in powers of ten, call for.
+    """
     positive = values[values > 0]
-    if not positive.size:
-        return np.logspace(-4, 0, bins + 1)
-    low, high = math.log10(positive.min()), math.log10(positive.max())
+    low, high = (-4.0, 0.0) if not positive.size else np.log10([positive.min(), positive.max()])
     if high - low < 0.1:
         low, high = low - 0.5, high + 0.5
+    bins = int(np.clip(max(2 * math.sqrt(count), 2 * (high - low)), 10, 40))
     return np.logspace(low - 0.02, high + 0.02, bins + 1)
 
 

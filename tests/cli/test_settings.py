@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,12 @@ def test_defaults_are_those_of_the_library():
     assert f"radial functions (default: {descriptor['nmax'].default})" in text
     assert f"angular momentum (default: {descriptor['lmax'].default})" in text
     assert f"in 1/Å² (default: {descriptor['alpha'].default})" in text
+
+
+def test_the_docs_show_every_option_as_it_is():
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+    shown = " ".join(text.split())
+    for group in build_parser()._action_groups[2:]:
+        for action in group._group_actions:
+            assert action.option_strings[-1] in shown
+            assert " ".join(action.help.split()) in shown, f"docs/command-line.md: {action.help}"
