@@ -17,6 +17,7 @@ from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.constraints import movable, unwrap
 from asexlatent.optimize.driver import BatchMinimizer, Status
+from asexlatent.optimize.memory import check_room
 from asexlatent.optimize.metric import generalized_gradient
 from asexlatent.optimize.objective import Objective
 from asexlatent.optimize.registry import make_solver
@@ -77,6 +78,7 @@ class CrystalSet(Optimizable):
                 atoms, _ = unwrap(self.targets[k], self.fix_cell)
                 frame = symmetrize(atoms, **self.detection)
                 self.environment.check_species(torch.as_tensor(atoms.numbers))
+                check_room(frame.crystal)
                 self.frames[k] = frame
                 self._freedom(k)
             except ValueError as error:

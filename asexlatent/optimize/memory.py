@@ -5,20 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from asexlatent.descriptor import LocalEnvironment
-from asexlatent.symmetry import SymmetricCrystal
+from asexlatent.symmetry import CrystalError, SymmetricCrystal
 
 GIB = 2.0**30
-# Neighbours per Å^3 that a batch must be ready for; diamond has 0.18, the densest trial cell
-# that `CellBounds` admits 1.
+# Neighbours per Å^3 that a batch must be ready for at least; diamond has 0.18, the densest
+# trial cell that `CellBounds` admits 1.
 _DENSITY = 0.5
+# A candidate with less room than this is no crystal, and its neighbours would fill the memory.
+_ROOM = 0.01  # Å^3 per atom
+_SPACING = 0.02  # Å between lattice planes
 # Tensors alive at once per pair, in multiples of the size of its harmonics times its radial
 # functions (forward products, their gradients, and the temporaries of both).
 _LIVE = 6.0
 # Crystals beyond this gain nothing: the arithmetic dwarfs the overhead of a step.
 _LARGEST = 2048
+
+
+def check_room(crystal: SymmetricCrystal) -> None:
+    """Refuse a cell in which neighbours cannot be counted.
+
+    Raises
+    ------
+    CrystalError
+        When the lattice planes nearly coincide, or the atoms have next to no volume.
+    """
+    spacing = 1 / np.linalg.norm(np.linalg.inv(crystal.cell), axis=0).max()
+    room = crystal.volume / max(crystal.n_atoms, 1)
+    if spacing < _SPACING or room < _ROOM:
+        raise CrystalError(
+            f"impossible cell: lattice planes {spacing:.3g} Å apart and {room:.3g} Å^3 per atom "
+            f"(at least {_SPACING:g} and {_ROOM:g} are needed; diamond has 5.7 Å^3)"
+        )
 
 
 def crystal_bytes(
@@ -28,7 +49,8 @@ def crystal_bytes(
     settings = environment.descriptor
     size = torch.finfo(dtype).bits // 8
     rcut = settings["rcut"] + 0.6
-    pairs = crystal.n_sites * _DENSITY * 4 / 3 * math.pi * rcut**3
+    density = max(_DENSITY, crystal.n_atoms / crystal.volume)
+    pairs = crystal.n_sites * density * 4 / 3 * math.pi * rcut**3
     # A cell that is smaller than the cutoff sphere has few atoms but as many images.
     per_pair = settings["nmax"] * (settings["lmax"] + 1) ** 2 * size * _LIVE + 200
     candidates = crystal.n_sites * crystal.n_atoms * 120

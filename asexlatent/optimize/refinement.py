@@ -13,7 +13,7 @@ from ase.data import atomic_numbers
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import Status
-from asexlatent.optimize.memory import plan_batches
+from asexlatent.optimize.memory import check_room, plan_batches
 from asexlatent.optimize.objective import DescriptorLoss, Objective
 from asexlatent.optimize.registry import SECOND_ORDER_LIMIT, make_solver
 from asexlatent.optimize.search import Restarts, Search
@@ -269,6 +269,7 @@ class RefinementRun:
                 result.crystal = symmetric.crystal
             numbers = [atomic_numbers[site.species] for site in result.crystal.sites]
             self.environment.check_species(torch.tensor(numbers))
+            check_room(result.crystal)
             result.status, result.reason = Status.STEP_LIMIT, "not started"
         except ValueError as error:
             result.crystal, result.reason = None, str(error)
