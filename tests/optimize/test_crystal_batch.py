@@ -155,6 +155,11 @@ def test_a_crystal_beyond_the_budget_gets_its_own_batch(one_per_group, sp2):
     assert plan_batches([], sp2) == []
 
 
+def test_dense_crystals_need_more(sp2):
+    loose, dense, denser = (crystal_bytes(graphite(a, a), sp2, torch.float64) for a in (9, 1.2, 1))
+    assert loose < dense < denser
+
+
 def test_batches_of_a_given_size(one_per_group, sp2):
     assert plan_batches(one_per_group[:5], sp2, batch_size=2) == [[0, 1], [2, 3], [4]]
     with pytest.raises(ValueError, match="batch_size must be 'auto' or at least 1, not 0"):
