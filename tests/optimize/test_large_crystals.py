@@ -114,8 +114,12 @@ def test_candidates_of_the_table_all_come_out():
     done = [result for result in results if result.status is not Status.FAILED]
     assert all(result.loss <= result.loss_initial for result in done)
     assert np.mean([result.valid for result in done]) > 0.1
-    if torch.cuda.is_available():
-        on_device = refine(candidates, steps=5, device="cuda")
-        on_host = refine(candidates, steps=5)
-        for a, b in zip(on_device, on_host, strict=True):
-            assert a.loss == pytest.approx(b.loss, rel=1e-6, nan_ok=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_an_accelerator_gives_the_same():
+    crystals = [c288(seed) for seed in range(2)]
+    for a, b in zip(
+        refine(crystals, steps=5, device="cuda"), refine(crystals, steps=5), strict=True
+    ):
+        assert a.loss == pytest.approx(b.loss, rel=1e-6)
