@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -247,6 +248,13 @@ class RefinementRun:
             self.steps,
             self.fmax,
         )
+
+    def losses(self) -> list[float]:
+        """Losses known so far, of finished crystals and of the open batch; for a display."""
+        started = self._open[1].losses().tolist() if self._open else []
+        pending = set(self._open[0]) if self._open else set()
+        known = [r.loss for k, r in enumerate(self._results) if k not in pending]
+        return [loss for loss in (*known, *started) if math.isfinite(loss)]
 
     def results(self) -> list[Refinement]:
         """Results in input order; usable at any time."""

@@ -197,6 +197,14 @@ class Search:
         self._take()
         return self.found
 
+    def losses(self) -> Tensor:
+        """Smallest loss known of each crystal so far, shape (B,); for a display."""
+        losses, attempt = self.found.loss.clone(), self._attempt
+        running = None if attempt is None else attempt.minimizer
+        if running is not None and running.objective is self.near:
+            losses[attempt.mask] = torch.minimum(losses[attempt.mask], running.losses)
+        return losses
+
     def _reason(self, rank: int) -> str:
         if rank == 2:
             return "the descent leaves the motif again; kept where it had it"
