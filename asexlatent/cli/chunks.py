@@ -18,7 +18,7 @@ from asexlatent.cli.settings import Settings
 
 if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment
-    from asexlatent.optimize import Progress, Refinement
+    from asexlatent.optimize import Progress, Refinement, RefinementRun
     from asexlatent.optimize.refinement import Candidate
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def refine_chunk(
     candidates: Sequence[Candidate],
     environment: LocalEnvironment,
     settings: Settings,
-    watch: Callable[[Progress], None],
+    watch: Callable[[Progress, RefinementRun], None],
     interrupt: Interrupt,
     first_index: int = 0,
 ) -> list[Refinement]:
@@ -92,7 +92,7 @@ def refine_chunk(
             candidates, environment, first_index=first_index, **run_options(settings)
         )
         for state in run:
-            watch(state)
+            watch(state, run)
             if interrupt.requested:
                 break
     except KeyboardInterrupt:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import statistics
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asexlatent.optimize import Progress, Refinement
+    from asexlatent.optimize import Progress, Refinement, RefinementRun
 
 SHOWN_FAILURES = 10
 """Failed candidates named on the terminal; the files name all of them."""
@@ -111,6 +112,9 @@ def _median(values: list[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
+_REFRESH = 0.3  # seconds
+
+
 class Bar:
     """A tqdm bar of crystals done, valid so far, median loss; nothing where there is no terminal.
 
@@ -126,6 +130,7 @@ class Bar:
         from tqdm import tqdm
 
         self._finished = 0  # in whole chunks
+        self._shown = 0.0  # when
         self._tally = Tally()
         self._bar = tqdm(
             total=total,
@@ -136,25 +141,28 @@ class Bar:
             leave=False,
         )
 
-    def watch(self, state: Progress) -> None:
+    def watch(self, state: Progress, run: RefinementRun) -> None:
         """Show the state of the chunk at work."""
-        self._show(self._finished + state.done, self._tally.n_valid + state.valid, state.step)
+        now = time.monotonic()
+        if self._bar.disable or now - self._shown < _REFRESH:
+            return
+        self._shown = now
+        median = _median(self._tally.all_losses()[1] + run.losses())
+        self._show(self._finished + state.done, self._tally.n_valid + state.valid, median)
 
     def finish(self, tally: Tally) -> None:
         """Show that a chunk is done."""
         self._finished, self._tally = tally.total, tally
-        self._show(self._finished, tally.n_valid, 0)
+        if not self._bar.disable:
+            self._show(tally.total, tally.n_valid, tally.median()[1])
 
     def close(self) -> None:
         """Clear the bar away."""
         self._bar.close()
 
-    def _show(self, done: int, valid: int, step: int) -> None:
-        if self._bar.disable:
-            return
-        median = self._tally.median()[1]
-        parts = [f"{valid} valid"]
-        parts += [f"median loss {median:.3g}"] if median is not None else []
-        parts += [f"step {step}"] if step else []
-        self._bar.set_postfix_str(", ".join(parts), refresh=False)
-        self._bar.update(done - self._bar.n)
+    def _show(self, done: int, valid: int, median: float | None) -> None:
+        loss = "" if median is None else f", median loss {median:.3g}"
+        self._bar.set_postfix_str(f"{valid} valid{loss}", refresh=False)
+        # A crystal whose descent has ended may begin again; the bar does not go back.
+        self._bar.update(max(done - self._bar.n, 0))
+        self._bar.refresh()

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -348,7 +349,7 @@ def test_ctrl_c_writes_what_is_done(refine, monkeypatch, capfd):
     monkeypatch.setattr(chunks, "CHUNK", 5)
     watched = []
 
-    def watch(self, state):
+    def watch(self, state, run):
         watched.append(state)
         if self._finished == 5 and state.step == 2:
             signal.raise_signal(signal.SIGINT)
@@ -526,6 +527,32 @@ def test_summary_and_plots(refine):
     for name in ("spectra", "losses"):
         assert (out.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (out.folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_bar_says_how_far_it_is(refine, monkeypatch):
+    import io
+
+    from tqdm import tqdm
+
+    from asexlatent.cli import progress
+
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Screen()
+    monkeypatch.setattr(progress.sys, "stderr", screen)
+    monkeypatch.setattr(progress, "_REFRESH", 0.0)
+    monkeypatch.setattr(tqdm, "monitor_interval", 0)
+    refine(f"{EXAMPLE}@:20", "--restarts", "1", steps=30)
+    shown = screen.getvalue().split("\r")
+    assert "0/20" in shown[1]
+    assert any("20/20" in text and " valid, median loss " in text for text in shown)
+    text = screen.getvalue()
+    medians = [float(number) for number in re.findall(r"median loss ([\d.e+-]+)", text)]
+    assert medians[-1] < medians[0]
+    done = [int(number) for number in re.findall(r"(\d+)/20 ", text)]
+    assert done == sorted(done)
 
 
 # -- as a program of its own ----------------------------------------------------------------------
