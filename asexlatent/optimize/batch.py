@@ -147,7 +147,7 @@ class CrystalBatch:
     def geometry(self, variables: Tensor) -> tuple[Tensor, Tensor]:
         """Cells (B, 3, 3) and fractional coordinates of all atoms (N, 3), not wrapped."""
         xyz = self.site_coordinates(variables)[self.atom_site]
-        scaled = (self.atom_rotation * xyz[:, None, :]).sum(2) + self.atom_translation
+        scaled = torch.bmm(self.atom_rotation, xyz[:, :, None])[:, :, 0] + self.atom_translation
         return self.cells(variables), scaled
 
     def wrap(self, variables: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class LevenbergMarquardt:
         displacement, strain = best.metric.step_lengths(batch, slots.unpad(step))
         shrink = torch.maximum(displacement / self.max_displacement, strain / self.max_strain)
         step = step / shrink.clamp(min=1.0)[:, None]
-        bent = (curvature @ step[:, :, None])[:, :, 0]
+        bent = torch.bmm(curvature, step[:, :, None])[:, :, 0]
         memory["predicted"] = -(step * (gradient + 0.5 * bent)).sum(1)
         return self.bounds.apply(batch, best.variables + slots.unpad(step), best.variables)
 

@@ -81,11 +81,11 @@ class Metric:
         """
         padded = torch.cat((step, step.new_zeros(1)))
         per_site = padded[batch.site_index]
-        moved = (per_site * (self.site_gram * per_site[:, None, :]).sum(2)).sum(1)
+        moved = _norm2(self.site_gram, per_site)
         displacement = moved.new_zeros(batch.n_crystals)
         displacement = displacement.scatter_reduce(0, batch.site_crystal, moved, "amax")
         per_cell = padded[cell_slots(batch)]
-        strain = (per_cell * (self.cell_gram * per_cell[:, None, :]).sum(2)).sum(1)
+        strain = _norm2(self.cell_gram, per_cell)
         return torch.sqrt(displacement.clamp(min=0)), torch.sqrt(strain.clamp(min=0))
 
     def where(self, mask: Subset, other: Metric) -> Metric:
@@ -144,6 +144,12 @@ def generalized_gradient(
     if movable is not None:
         gradient = gradient * movable
     return Metric.at(batch, variables).gradient_norm(batch, gradient)
+
+
+def _norm2(gram: Tensor, vector: Tensor) -> Tensor:
+    """Squared lengths (K,) of vectors (K, n) with Gram matrices (K, n, n)."""
+    column = vector[:, :, None]
+    return torch.bmm(column.transpose(1, 2), torch.bmm(gram, column))[:, 0, 0]
 
 
 def _cell_strain(batch: CrystalBatch, variables: Tensor, cells: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
 from asexlatent.optimize.batch import CrystalBatch, Subset
-from asexlatent.optimize.jacobian import SlotMap, pair_tangents
+from asexlatent.optimize.jacobian import SlotMap, pair_tangents, to_variables
 from asexlatent.optimize.metric import Metric
 
 
@@ -230,11 +230,12 @@ class DescriptorProblem:
         """Value, gradient and Gauss-Newton curvature in one pass, without autograd."""
         batch = self.batch
         cells, pairs, vectors = self._pairs(variables)
-        tangents = pair_tangents(batch, self.slots, metric, cells, pairs, vectors)
+        tangents = pair_tangents(batch, self.slots, cells, pairs, vectors)
         numbers = batch.numbers[pairs.neighbors]
         spectra, jacobian = self.spectrum.with_parameter_jacobian(
             vectors, pairs.centers, numbers, batch.n_sites, tangents
-        )  # (S, L) and (S, L, n)
+        )
+        jacobian = to_variables(batch, self.slots, metric, jacobian)  # (S, L, n)
         residual = self._residual(spectra)
         weight = self.site_weight / residual.shape[1]
         gradient = 2 * weight[:, None] * (residual[:, None, :] @ jacobian)[:, 0]
@@ -251,9 +252,10 @@ class DescriptorProblem:
         batch = self.batch
         cells, scaled = batch.geometry(variables)
         pairs = self.neighbors.update(scaled.detach(), cells.detach())
-        step = scaled[pairs.neighbors] - scaled[batch.site_atom[pairs.centers]] + pairs.shifts
-        vectors = (step[:, :, None] * cells[batch.site_crystal[pairs.centers]]).sum(1)
-        return cells, pairs, vectors
+        own = scaled[batch.site_atom]
+        step = scaled[pairs.neighbors] - own[pairs.centers] + pairs.shifts
+        cell = cells[batch.site_crystal[pairs.centers]]
+        return cells, pairs, torch.bmm(step[:, None, :], cell)[:, 0]
 
     def _residual(self, spectra: Tensor) -> Tensor:
         return spectra - self.loss.environment.target_for(spectra, self.site_numbers)
