@@ -231,6 +231,7 @@ def _site_spectra(
     import torch
 
     from asexlatent.descriptor import neighbor_pairs, pair_vectors
+    from asexlatent.descriptor.motif import atoms_geometry
     from asexlatent.symmetry import SymmetricCrystal
 
     if isinstance(crystal, SymmetricCrystal):
@@ -244,9 +245,10 @@ def _site_spectra(
         atoms = crystal
         centers = np.arange(len(atoms))
         names = list(atoms.symbols)
-    scaled, cells, owner, _, numbers = _tensors(atoms)
+    rcut = environment.descriptor["rcut"]
+    scaled, cells, owner, _, numbers = atoms_geometry(atoms, rcut)
     middle = torch.as_tensor(centers)
-    pairs = neighbor_pairs(scaled, cells, owner, middle, environment.descriptor["rcut"])
+    pairs = neighbor_pairs(scaled, cells, owner, middle, rcut)
     vectors = pair_vectors(scaled, cells, owner, middle, pairs)
     model = environment.power_spectrum()
     with torch.no_grad():
@@ -254,18 +256,6 @@ def _site_spectra(
     if not isinstance(crystal, SymmetricCrystal):
         spectra, names = _merge_equal(spectra, names)
     return spectra, names
-
-
-def _tensors(atoms: Atoms) -> tuple:
-    import torch
-
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
-        raise ValueError("spectra are drawn for crystals: the structure is not periodic in 3D")
-    scaled = torch.as_tensor(atoms.get_scaled_positions(wrap=False), dtype=torch.float64)
-    cells = torch.as_tensor(atoms.cell.array, dtype=torch.float64)[None]
-    owner = torch.zeros(len(atoms), dtype=torch.int64)
-    numbers = torch.as_tensor(atoms.numbers, dtype=torch.int64)
-    return scaled, cells, owner, torch.arange(len(atoms)), numbers
 
 
 def _merge_equal(

@@ -113,9 +113,11 @@ def test_many_sites_have_a_short_legend(sp2):
     assert len(legend.get_texts()) == 8
 
 
-def test_no_crystal(sp2):
-    with pytest.raises(ValueError, match="not periodic"):
-        plot_spectra(Atoms("C"), GRAPHITE, sp2)
+def test_molecules_have_no_images(sp2):
+    pair = Atoms("C2", positions=[(0, 0, 0), (1.4, 0, 0)])
+    boxed = Atoms("C2", positions=pair.positions, cell=[9, 9, 9], pbc=True)
+    axes = plot_spectra(pair, boxed, sp2).figure.axes
+    assert np.allclose(lines(axes[0])["C1 (2 atoms)"], lines(axes[1])["C1 (2 atoms)"])
 
 
 def test_losses_are_counted_once():

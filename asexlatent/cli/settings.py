@@ -48,6 +48,14 @@ def real(value: Any) -> float:
     return number
 
 
+def positive(value: Any) -> float:
+    """Read a finite number above zero."""
+    number = real(value)
+    if not number:
+        raise ValueError("must be above zero")
+    return number
+
+
 def text(value: Any) -> str:
     """Read a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
@@ -125,12 +133,12 @@ class Settings:
         "NAME|FILE[:SITE]",
     )
     rcut: float | None = _option(
-        None, real, "cutoff of the descriptor in Å (default: as suits the target)", TARGET, "R"
+        None, positive, "cutoff of the descriptor in Å (default: as suits the target)", TARGET, "R"
     )
     nmax: int | None = _option(None, whole(1), "radial functions (default: 2)", TARGET, "N")
     lmax: int | None = _option(None, whole(0), "largest angular momentum (default: 4)", TARGET, "L")
     alpha: float | None = _option(
-        None, real, "exponent of the Gaussians in 1/Å² (default: 1.5)", TARGET, "A"
+        None, positive, "exponent of the Gaussians in 1/Å² (default: 1.5)", TARGET, "A"
     )
     solver: str = _option("lm", text, "minimiser", SOLVER, "NAME")
     restarts: int = _option(
@@ -151,7 +159,7 @@ class Settings:
         "F",
     )
     seed: int = _option(0, whole(0), "of the random numbers", SOLVER, "N")
-    symprec: float = _option(1e-2, real, "tolerance of the symmetry detection in Å", INPUT, "D")
+    symprec: float = _option(1e-2, positive, "tolerance of the symmetry detection in Å", INPUT, "D")
     space_group: int | None = _option(
         None, whole(1, 230), "impose this space group instead of detecting it", INPUT, "N"
     )

@@ -33,6 +33,7 @@ def test_yaml_round_trip(tmp_path):
         ("space_group: 231", "space_group must be 1 to 230, not 231"),
         ("ftol: .nan", "ftol must be finite"),
         ("ftol: -1", "ftol must be finite and not negative"),
+        ("symprec: 0", "symprec must be above zero"),
         ("bad_sites: ignore", "bad_sites must be fail or drop, not 'ignore'"),
         ("batch_size: 0", "batch_size must be auto or a whole number"),
         ("plot: 1", "plot must be true or false"),
