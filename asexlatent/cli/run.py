@@ -81,10 +81,10 @@ def check_machine(settings: Settings) -> None:
     """Refuse a solver or a device that does not exist."""
     import torch
 
-    from asexlatent.optimize import make_solver
+    from asexlatent.optimize import check_solver
 
     try:
-        make_solver(settings.solver)
+        check_solver(settings.solver)
         torch.empty(1, device=settings.device)
     except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
         option = "--solver" if isinstance(error, ValueError) else f"--device {settings.device}"

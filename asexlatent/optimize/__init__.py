@@ -12,11 +12,12 @@ from asexlatent.optimize.lm import LevenbergMarquardt
 from asexlatent.optimize.metric import generalized_gradient
 from asexlatent.optimize.objective import DescriptorLoss, Evaluation, Objective
 from asexlatent.optimize.refinement import Progress, Refinement, RefinementRun, refine
-from asexlatent.optimize.registry import SOLVERS, make_solver
-from asexlatent.optimize.search import Restarts
+from asexlatent.optimize.registry import BASELINES, SOLVERS, check_solver, make_solver
 from asexlatent.optimize.solver import CellBounds, Solver, SolverState
+from asexlatent.optimize.starts import Restarts
 
 __all__ = [
+    "BASELINES",
     "LBFGS",
     "SOLVERS",
     "Adam",
@@ -36,6 +37,7 @@ __all__ = [
     "SolverState",
     "Status",
     "SymmetricDescriptorOptimizer",
+    "check_solver",
     "generalized_gradient",
     "make_solver",
     "refine",

@@ -16,9 +16,11 @@ from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import Status
 from asexlatent.optimize.memory import check_room, plan_batches
 from asexlatent.optimize.objective import DescriptorLoss, Objective
-from asexlatent.optimize.registry import SECOND_ORDER_LIMIT, make_solver
-from asexlatent.optimize.search import Restarts, Search
+from asexlatent.optimize.registry import BASELINES, SECOND_ORDER_LIMIT, check_solver, make_solver
+from asexlatent.optimize.scipy_baseline import SciPySearch
+from asexlatent.optimize.search import Search
 from asexlatent.optimize.solver import Solver
+from asexlatent.optimize.starts import Restarts
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 
 if TYPE_CHECKING:
@@ -148,7 +150,9 @@ class RefinementRun:
     objective : Objective, optional
         What is minimised; by default `DescriptorLoss(environment)`.
     solver : str or Solver
-        Name of a solver or an instance with its settings.
+        Name of a solver or an instance with its settings. The names in `BASELINES` run SciPy on
+        one crystal at a time, on the CPU, in as many processes as torch has threads, without
+        restarts.
     restarts : int or Restarts
         Attempts after the first for crystals whose motif is not right (see `Restarts`). With 0
         there is one descent from the candidate and nothing else.
@@ -194,7 +198,7 @@ class RefinementRun:
         self.environment = environment
         self.objective = DescriptorLoss(environment) if objective is None else objective
         self.solver = solver
-        make_solver(solver)  # complain about an unknown name now, not in the middle
+        check_solver(solver)  # complain about an unknown name now, not in the middle
         self.restarts = Restarts(restarts, seed=seed) if isinstance(restarts, int) else restarts
         self.first_index = first_index
         self.steps, self.fmax = steps, fmax
@@ -209,7 +213,7 @@ class RefinementRun:
         self._batches = self._plan(ready, batch_size, memory)
         self._done = len(self._results) - len(ready)
         self._valid = 0
-        self._open: tuple[list[int], Search] | None = None
+        self._open: tuple[list[int], Search | SciPySearch] | None = None
 
     def __iter__(self) -> Iterator[Progress]:
         total = len(self._results)
@@ -235,8 +239,18 @@ class RefinementRun:
             batches += [[part[i] for i in indices] for indices in plan]
         return batches
 
-    def _search(self, indices: list[int]) -> Search:
+    def _search(self, indices: list[int]) -> Search | SciPySearch:
         crystals = [self._results[k].crystal for k in indices]
+        if self.solver in BASELINES:
+            return SciPySearch(
+                crystals,
+                self.environment,
+                self.objective,
+                self.solver,
+                self.steps,
+                self.fmax,
+                workers=torch.get_num_threads(),
+            )
         batch = CrystalBatch.from_crystals(crystals, self.device, self.dtype)
         return Search(
             batch,

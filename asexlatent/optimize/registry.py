@@ -15,8 +15,17 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "lm": LevenbergMarquardt,
 }
 
+# Solvers that take one crystal at a time (`asexlatent.optimize.scipy_baseline`), for comparison.
+BASELINES = {"scipy-nelder-mead": "Nelder-Mead", "scipy-lbfgsb": "L-BFGS-B"}
+
 # Beyond this many free variables, normal equations cost more than they save.
 SECOND_ORDER_LIMIT = 100
+
+
+def check_solver(solver: str | Solver) -> None:
+    """Raise ValueError for a name that is neither in `SOLVERS` nor in `BASELINES`."""
+    if solver not in BASELINES:
+        make_solver(solver)
 
 
 def make_solver(solver: str | Solver, n_variables: int = 0) -> Solver:
@@ -38,7 +47,13 @@ def make_solver(solver: str | Solver, n_variables: int = 0) -> Solver:
     if not isinstance(solver, str):
         return solver
     if solver not in SOLVERS:
-        raise ValueError(f"unknown solver {solver!r}: choose from {', '.join(sorted(SOLVERS))}")
+        known = ", ".join(sorted(SOLVERS))
+        if solver in BASELINES:
+            raise ValueError(f"{solver} works in refine() only; here choose from {known}")
+        raise ValueError(
+            f"unknown solver {solver!r}: choose from {known}, or for comparison "
+            f"{', '.join(BASELINES)}"
+        )
     if solver == "lm" and n_variables > SECOND_ORDER_LIMIT:
         solver = "lbfgs"
     return SOLVERS[solver]()

@@ -12,84 +12,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import BatchMinimizer, Status
-from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.objective import DescriptorLoss, Objective
-from asexlatent.optimize.solver import CellBounds, Solver
-
-DESCENT, PERTURBED, FRESH = "descent", "perturbed", "fresh"
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where one attempt begins.
-
-    Parameters
-    ----------
-    path : str
-        What `Refinement.path` says of a crystal that this attempt makes valid.
-    displacement : float
-        Standard deviation of Gaussian noise on every free coordinate, Å.
-    strain : float
-        Standard deviation of relative noise on lengths, and of noise on angles in radians.
-    volume : float
-        Standard deviation of the logarithm of a factor on the volume.
-    """
-
-    path: str
-    displacement: float = 0.0
-    strain: float = 0.0
-    volume: float = 0.0
-
-
-@dataclass(frozen=True)
-class Restarts:
-    """Policy of the attempts.
-
-    Parameters
-    ----------
-    count : int
-        Attempts after the first.
-    approach_steps : int
-        Steps under the wider cutoff in each attempt.
-    approach_factor : float
-        That cutoff, in units of the environment's own.
-    descent_steps : int
-        Steps under the environment's own cutoff, at the beginning of the first attempt and at
-        the end of every one.
-    check_every : int
-        Steps between two looks at the motif; a crystal that has it leaves the attempt.
-    fresh : bool
-        Whether later attempts may draw all free coordinates anew: the result then shares only
-        the space group and the Wyckoff positions with the candidate.
-    seed : int
-        Random numbers are keyed by (seed, index of the crystal, attempt).
-    """
-
-    count: int = 0
-    approach_steps: int = 12
-    approach_factor: float = 1.45
-    descent_steps: int = 6
-    check_every: int = 4
-    fresh: bool = True
-    seed: int = 0
-
-    def start(self, attempt: int) -> Start:
-        """Where attempt 0, 1, ... begins."""
-        if attempt == 0:
-            return Start(DESCENT)
-        cycle = (
-            Start(PERTURBED, 0.3, 0.05, 0.1),
-            Start(PERTURBED, 1.0, 0.10, 0.2),
-            Start(FRESH, 0.0, 0.10, 0.2) if self.fresh else Start(PERTURBED, 0.6, 0.10, 0.2),
-        )
-        return cycle[(attempt - 1) % len(cycle)]
+from asexlatent.optimize.solver import Solver
+from asexlatent.optimize.starts import DESCENT, Restarts, begin, number_density
 
 
 @dataclass(eq=False)
@@ -161,11 +92,12 @@ class Search:
         self.batch, self.environment = batch, environment
         self.near, self.solver, self.restarts = objective, solver, restarts
         self.far: Objective | None = None
-        if restarts.count and restarts.approach_steps:
+        # An environment that does not know its structure cannot be widened: no approach then.
+        if restarts.count and restarts.approach_steps and environment.structure is not None:
             wide = environment.widened(restarts.approach_factor)
             self.far = DescriptorLoss(wide, skin=0.3)
         self.keys, self.max_steps, self.fmax = list(keys), steps, fmax
-        self.density = _density(environment)
+        self.density = number_density(environment)
         self.initial = objective.bind(batch).evaluate(batch.variables).value
         self.found = Found(
             batch.variables.clone(),
@@ -242,7 +174,9 @@ class _Attempt:
         self.start = search.restarts.start(number)
         self.batch = search.batch.select(mask)
         keys = [search.keys[k] for k in mask.nonzero().ravel().tolist()]
-        self.begin = _begin(self.batch, self.start, search, number, keys)
+        self.begin = begin(
+            self.batch, self.start, search.restarts.seed, number, keys, search.density
+        )
         self.minimizer: BatchMinimizer | None = None
         self.used = torch.zeros_like(self.batch.n_cell_variables)
         self.seen: Tensor | None = None  # crystals that had the motif on the way, and
@@ -325,61 +259,6 @@ class _Attempt:
             loss = torch.where(lost, self.snapshot[1], loss)
             norm = torch.where(lost, self.snapshot[2], norm)
         return variables, loss, norm, rank, self.used + minimizer.steps, minimizer.reports()
-
-
-def _begin(
-    batch: CrystalBatch, start: Start, search: Search, attempt: int, keys: Sequence[int]
-) -> Tensor:
-    """Free variables (V,) at which an attempt begins."""
-    variables = batch.variables
-    if attempt == 0:
-        return variables
-    normal, uniform, volume = _noise(batch, search.restarts.seed, attempt, keys)
-    metric = Metric.at(batch, variables)
-    length = torch.sqrt(torch.diagonal(metric.site_gram, dim1=1, dim2=2))
-    spread = variables.new_zeros(batch.n_variables + 1)
-    spread[batch.site_index.reshape(-1)] = (start.displacement / length).reshape(-1)
-    spread = spread[:-1]
-    spread = torch.where(batch.variable_kind == 0, start.strain * variables, spread)
-    spread = torch.where(batch.variable_kind == 1, start.strain, spread)
-    moved = variables + spread * normal
-    if start.path == FRESH:
-        moved = torch.where(batch.variable_kind == 2, uniform, moved)
-    factor = torch.exp(start.volume * volume)
-    if search.density is not None:
-        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
-        present = torch.linalg.det(batch.cells(moved)).clamp(min=1e-3)
-        factor = factor * n_atoms / (search.density * present)
-    factor = (factor ** (1 / 3))[batch.variable_crystal]
-    scaled = torch.where(batch.variable_kind == 0, moved * factor, moved)
-    return CellBounds().apply(batch, scaled, variables)
-
-
-def _noise(
-    batch: CrystalBatch, seed: int, attempt: int, keys: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Normal and uniform numbers (V,) and a normal one per crystal (B,)."""
-    normal, uniform, volume = [], [], []
-    for key, size in zip(keys, batch.variables_per_crystal().tolist(), strict=True):
-        stream = np.random.Philox(key=np.array([seed, key], dtype=np.uint64))
-        generator = np.random.Generator(stream.advance(attempt << 32))
-        volume.append(generator.standard_normal())
-        normal.append(generator.standard_normal(size))
-        uniform.append(generator.random(size))
-    like = batch.variables
-    return (
-        torch.as_tensor(np.concatenate(normal)).to(like),
-        torch.as_tensor(np.concatenate(uniform)).to(like),
-        torch.as_tensor(np.array(volume)).to(like),
-    )
-
-
-def _density(environment: LocalEnvironment) -> float | None:
-    """Atoms per Å^3 of the reference, which new starts aim at; None if it fills no space."""
-    structure = environment.structure
-    if structure is None or not structure.pbc.all():
-        return None
-    return len(structure) / structure.get_volume()
 
 
 def motif(environment: LocalEnvironment, batch: CrystalBatch, variables: Tensor) -> Tensor:
