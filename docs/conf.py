@@ -1,0 +1,28 @@
+"""Sphinx configuration; build with ``sphinx-build -W -b html docs docs/_build``."""
+
+from asexlatent import __version__
+
+project = "asexlatent"
+author = "the asexlatent developers"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Crystals steered to a local environment, space group exact",
+    "fixed_sidebar": True,
+}
