@@ -97,7 +97,7 @@ class Search:
             wide = environment.widened(restarts.approach_factor)
             self.far = DescriptorLoss(wide, skin=0.3)
         self.keys, self.max_steps, self.fmax = list(keys), steps, fmax
-        self.density = number_density(environment)
+        self.density = number_density(environment) if restarts.reference_density else None
         self.initial = objective.bind(batch).evaluate(batch.variables).value
         self.found = Found(
             batch.variables.clone(),

@@ -56,6 +56,9 @@ class Restarts:
         the end of every one.
     check_every : int
         Steps between two looks at the motif; a crystal that has it leaves the attempt.
+    reference_density : bool
+        Whether new starts take the density of the environment's reference structure, times a
+        random factor, instead of the candidate's.
     fresh : bool
         Whether later attempts may draw all free coordinates anew: the result then shares only
         the space group and the Wyckoff positions with the candidate.
@@ -68,6 +71,7 @@ class Restarts:
     approach_factor: float = 1.45
     descent_steps: int = 6
     check_every: int = 4
+    reference_density: bool = True
     fresh: bool = True
     seed: int = 0
 
