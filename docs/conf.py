@@ -17,6 +17,7 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # attributes that are properties too would be described twice
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -26,3 +27,13 @@ html_theme_options = {
     "description": "Crystals steered to a local environment, space group exact",
     "fixed_sidebar": True,
 }
+
+
+def escape_bars(app, what, name, obj, options, lines):
+    """Docstrings write absolute values as |x|, which to Sphinx would be substitutions."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+
+
+def setup(app):
+    """Connect what this file defines."""
+    app.connect("autodoc-process-docstring", escape_bars, priority=100)
