@@ -1,5 +1,7 @@
 """Sphinx configuration; build with ``sphinx-build -W -b html docs docs/_build``."""
 
+import re
+
 from asexlatent import __version__
 
 project = "asexlatent"
@@ -34,6 +36,14 @@ def escape_bars(app, what, name, obj, options, lines):
     lines[:] = [line.replace("|", r"\|") for line in lines]
 
 
+def part_descriptions(app, what, name, obj, options, lines):
+    """``name : description`` of the symmetry package, where Sphinx expects ``name : type``."""
+    if name.startswith("asexlatent.symmetry."):
+        parted = [re.sub(r"^(\w+) : (.+)$", r"\1\n    \2", line) for line in lines]
+        lines[:] = "\n".join(parted).splitlines()
+
+
 def setup(app):
     """Connect what this file defines."""
-    app.connect("autodoc-process-docstring", escape_bars, priority=100)
+    for change in (escape_bars, part_descriptions):
+        app.connect("autodoc-process-docstring", change, priority=100)
