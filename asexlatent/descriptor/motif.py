@@ -130,6 +130,10 @@ class MotifRule:
         counts = zeros.index_add(0, centers, (distances < bonded[key]).long())
         return counts, zeros.index_add(0, centers, (distances < nearest[key]).long())
 
+    def bonded(self, distances: Tensor, numbers: Tensor, other_numbers: Tensor) -> Tensor:
+        """Which pairs (P,) of atoms, with these distances and atomic numbers, are bonded."""
+        return distances < self._table(self.cutoffs, distances)[numbers, other_numbers]
+
     def valid(
         self,
         scaled: Tensor,

@@ -18,9 +18,13 @@ from torch import Tensor
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import BatchMinimizer, Status
+from asexlatent.optimize.molecules import molecular
 from asexlatent.optimize.objective import DescriptorLoss, Objective
 from asexlatent.optimize.solver import Solver
 from asexlatent.optimize.starts import DESCENT, Restarts, begin, number_density
+
+_LOST = "the descent leaves the motif again; kept where it had it"
+_MOLECULES = "valid, but its atoms form separate molecules"
 
 
 @dataclass(eq=False)
@@ -33,8 +37,8 @@ class Found:
     loss, norm : Tensor, shape (B,)
         Objective and generalised gradient there.
     rank : Tensor, shape (B,)
-        0 nothing yet, 1 an iterate, 2 one with the motif which the descent then left, 3 the end
-        of a descent, with the motif.
+        0 nothing yet; 1 an iterate; 2 the motif with a reservation (the descent left it again, or
+        it consists of molecules); 3 the end of a descent, with the motif.
     steps : Tensor, shape (B,)
         Evaluations used over all attempts.
     reports : list of (Status, str)
@@ -120,9 +124,10 @@ class Search:
             for n_finished in self._attempt:
                 yield settled + n_finished, valid
             self._take()
+        failed = f"the motif was not reached in {self.restarts.count + 1} attempts"
         for k, rank in enumerate(self.found.rank.tolist()):
-            if self.restarts.count and rank < 3:
-                self.found.reports[k] = (Status.STALLED, self._reason(rank))
+            if self.restarts.count and rank < 2:
+                self.found.reports[k] = (Status.STALLED, failed)
 
     def finish(self) -> Found:
         """What there is, also after an interruption."""
@@ -136,11 +141,6 @@ class Search:
         if running is not None and running.objective is self.near:
             losses[attempt.mask] = torch.minimum(losses[attempt.mask], running.losses)
         return losses
-
-    def _reason(self, rank: int) -> str:
-        if rank == 2:
-            return "the descent leaves the motif again; kept where it had it"
-        return f"the motif was not reached in {self.restarts.count + 1} attempts"
 
     def _take(self) -> None:
         """Keep what an attempt brought, where it is better than what is known."""
@@ -179,7 +179,7 @@ class _Attempt:
         )
         self.minimizer: BatchMinimizer | None = None
         self.used = torch.zeros_like(self.batch.n_cell_variables)
-        self.seen: Tensor | None = None  # crystals that had the motif on the way, and
+        self.seen = self.used > 0  # crystals that had the motif on the way, and
         self.snapshot: tuple[Tensor, Tensor, Tensor] | None = None  # where, loss, gradient
 
     def __iter__(self) -> Iterator[int]:
@@ -250,15 +250,23 @@ class _Attempt:
         variables, loss, norm = minimizer.variables, minimizer.losses, minimizer.gradient_norms
         if minimizer.objective is not self.search.near:  # interrupted during the approach
             loss = self.search.near.bind(self.batch).evaluate(variables).value
-        good = self._motif()
+        good, reports = self._motif(), minimizer.reports()
         rank = torch.where(good, 3, 1)
-        if self.snapshot is not None:
+        if self.search.restarts.count:
             lost = self.seen & ~good
-            rank = torch.where(lost, 2, rank)
-            variables = torch.where(lost[self.batch.variable_crystal], self.snapshot[0], variables)
-            loss = torch.where(lost, self.snapshot[1], loss)
-            norm = torch.where(lost, self.snapshot[2], norm)
-        return variables, loss, norm, rank, self.used + minimizer.steps, minimizer.reports()
+            if self.snapshot is not None:
+                owner = lost[self.batch.variable_crystal]
+                variables = torch.where(owner, self.snapshot[0], variables)
+                loss = torch.where(lost, self.snapshot[1], loss)
+                norm = torch.where(lost, self.snapshot[2], norm)
+            rule = self.search.environment.rule
+            apart = molecular(rule, self.batch, variables, good)
+            rank = torch.where(lost | apart, 2, rank)
+            for k in lost.nonzero().ravel().tolist():
+                reports[k] = (Status.STALLED, _LOST)
+            for k in apart.nonzero().ravel().tolist():
+                reports[k] = (reports[k][0], _MOLECULES)
+        return variables, loss, norm, rank, self.used + minimizer.steps, reports
 
 
 def motif(environment: LocalEnvironment, batch: CrystalBatch, variables: Tensor) -> Tensor:
