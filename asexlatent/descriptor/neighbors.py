@@ -161,12 +161,20 @@ def _search(
         rest = rank // span[:, 2]
         shift = low[which] + torch.stack((rest // span[:, 1], rest % span[:, 1], last), 1)
         where = place[which]
-        vectors = ((offset[which] + shift).unsqueeze(-1) * cells[where]).sum(1)
-        near = (vectors * vectors).sum(1) < cutoffs[where] ** 2
-        near &= (atom[which] != itself[which]) | (shift != 0).any(1)
-        which, shift = which[near], shift[near]
+        steps = offset.index_select(0, which) + shift
+        near = squared_lengths(steps, cells.index_select(0, where)) < (cutoffs**2)[where]
+        near = near.nonzero().ravel()
+        which, shift = which[near], shift.index_select(0, near)
+        other = ((atom != itself)[which] | (shift != 0).any(1)).nonzero().ravel()
+        which, shift = which[other], shift.index_select(0, other)
         found.append((center[which], atom[which], shift))
     return found
+
+
+def squared_lengths(steps: Tensor, cells: Tensor) -> Tensor:
+    """Squared lengths (P,) in Å^2 of fractional steps (P, 3) in cells (P, 3, 3)."""
+    x, y, z = torch.bmm(steps.unsqueeze(1), cells).squeeze(1).unbind(1)
+    return x * x + y * y + z * z
 
 
 def _expand(counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,15 +203,15 @@ def pair_vectors(
     """
     atoms = center_atoms[pairs.centers]
     steps = scaled[pairs.neighbors] - scaled[atoms] + pairs.shifts
-    return (steps.unsqueeze(-1) * cells[crystal[atoms]]).sum(1)
+    return torch.bmm(steps.unsqueeze(1), cells[crystal[atoms]]).squeeze(1)
 
 
 class NeighborList:
     """Pairs of a fixed set of crystals, kept while the crystals move little.
 
     Pairs are searched up to ``rcut + skin`` and kept for a crystal as long as no pair can have come
-    within ``rcut`` unseen. With A the cell at the search and A' the present one, a vector v' now was
-    ``v' A'^-1 A - (Δs_j - Δs_i) A`` then, so that the list is complete while
+    within ``rcut`` unseen. With A the cell at the search and A' the present one, a vector v' now
+    was ``v' A'^-1 A - (Δs_j - Δs_i) A`` then, so that the list is complete while
 
         rcut |A'^-1 A - 1| + |Δs_i A| + |Δs_j A| <= skin
 
@@ -273,9 +281,9 @@ class NeighborList:
         pairs = self._pairs
         if not within:
             return pairs
-        vectors = pair_vectors(scaled, cells, self.crystal, self.center_atoms, pairs)
-        near = (vectors * vectors).sum(1) < self.rcut**2
-        return NeighborPairs(*(column[near] for column in pairs))
+        x, y, z = pair_vectors(scaled, cells, self.crystal, self.center_atoms, pairs).unbind(1)
+        near = (x * x + y * y + z * z < self.rcut**2).nonzero().ravel()
+        return NeighborPairs(*(column.index_select(0, near) for column in pairs))
 
     def select(self, keep: Tensor) -> NeighborList:
         """The list of some of the crystals, without a new search.

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asexlatent.descriptor.harmonics import gradient_matrices, solid_harmonics
+from asexlatent.descriptor.harmonics import unscaled_harmonics
+from asexlatent.descriptor.kernel import PairKernel
 from asexlatent.descriptor.radial import CUTOFFS, chebyshev_table
+from asexlatent.descriptor.slots import Slots, make_slots
 
 WEIGHTINGS = ("Z", "unit", "species")
 _TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-8}
@@ -83,20 +85,11 @@ class PowerSpectrum(torch.nn.Module):
         table = chebyshev_table(
             self.nmax, self.lmax, self.rcut, self.alpha, cutoff, _TOLERANCE[dtype]
         )
-        rows, columns = np.tril_indices(self.n_radial)
         factors = 2.0 * np.sqrt(2.0) * np.pi / np.sqrt(2.0 * np.arange(self.lmax + 1) + 1.0)
         degree = np.repeat(np.arange(self.lmax + 1), 2 * np.arange(self.lmax + 1) + 1)
+        self._kernel = PairKernel(self.rcut, table, self._weight_table(), factors, dtype, device)
         self._buffer("series", table.reshape(-1, table.shape[-1]), dtype, device)
-        slopes = np.polynomial.chebyshev.chebder(table, axis=-1) * 2.0  # d/du = 2 d/dt
-        self._buffer("slopes", slopes.reshape(-1, slopes.shape[-1]), dtype, device)
-        self._buffer("factors", factors, dtype, device)
         self._buffer("degree", degree, torch.long, device)
-        sums = np.arange(self.lmax + 1)[:, None] == degree
-        self._buffer("sum_over_m", sums.astype(float), dtype, device)
-        self._buffer("gradients", gradient_matrices(self.lmax), dtype, device)
-        self._buffer("rows", rows, torch.long, device)
-        self._buffer("columns", columns, torch.long, device)
-        self._buffer("weights", self._weight_table(), dtype, device)
 
     def _check(self, dtype: torch.dtype) -> None:
         if self.nmax < 1 or self.lmax < 0:
@@ -174,8 +167,11 @@ class PowerSpectrum(torch.nn.Module):
         Tensor
             (n_centers, n_components).
         """
-        coefficients = self.coefficients(vectors, centers, numbers, n_centers)
-        return self._contract(coefficients.reshape(n_centers, self.n_radial, -1))
+        self._check_numbers(numbers)
+        if _by_hand(vectors):
+            slots = make_slots(centers, n_centers)
+            return _Spectra.apply(vectors, self, centers, numbers, slots)
+        return self._kernel.contract(self._plain(vectors, centers, numbers, n_centers))
 
     def coefficients(
         self, vectors: Tensor, centers: Tensor, numbers: Tensor, n_centers: int
@@ -190,21 +186,18 @@ class PowerSpectrum(torch.nn.Module):
             (n_centers, nmax, (lmax + 1)**2), (l, m) at l * l + l + m; with ``weighting="species"``
             (n_centers, channels, nmax, (lmax + 1)**2).
         """
-        scaled, square = self._scaled(vectors)
-        angular = solid_harmonics(scaled, self.lmax)
-        radial = self._radial(square, numbers, self._series)
-        products = radial[:, self._degree] * angular
-        total = products.new_zeros(n_centers, self.n_radial * len(self._degree))
-        total = total.index_add(0, centers, products.reshape(total.shape[1], -1).T)
-        shape = (self.nmax, len(self._degree))
-        return total.reshape(n_centers, *((self.n_channels,) if self.species else ()), *shape)
+        self._check_numbers(numbers)
+        total = self._plain(vectors, centers, numbers, n_centers)
+        channels = (self.n_channels,) if self.species else ()
+        return total.reshape(n_centers, *channels, self.nmax, -1)
 
     def with_pair_jacobian(
         self, vectors: Tensor, centers: Tensor, numbers: Tensor, n_centers: int
     ) -> tuple[Tensor, Tensor]:
         """Power spectra and, analytically, the derivative of each spectrum for each of its pairs.
 
-        Parameters as in `forward`. Nothing is recorded for autograd.
+        Parameters as in `forward`. Nothing is recorded for autograd. Where the pairs depend on a
+        few parameters each, `with_parameter_jacobian` needs much less memory and time.
 
         Returns
         -------
@@ -212,56 +205,116 @@ class PowerSpectrum(torch.nn.Module):
             (n_centers, n_components).
         jacobian
             (P, n_components, 3), d spectra[centers[p]] / d vectors[p], in 1/Å times the unit of the
-            spectra.
+            spectra. A view of a contiguous (n_components, 3, P).
         """
-        with torch.no_grad():
-            return self._spectra_and_jacobian(vectors, centers, numbers, n_centers)
+        self._check_numbers(numbers)
+        slots = make_slots(centers, n_centers)
+        spectra, jacobian = self._kernel.jacobian(vectors.detach(), numbers, slots)
+        return spectra, jacobian.permute(2, 0, 1)
 
-    def _spectra_and_jacobian(
-        self, vectors: Tensor, centers: Tensor, numbers: Tensor, n_centers: int
+    def with_parameter_jacobian(
+        self,
+        vectors: Tensor,
+        centers: Tensor,
+        numbers: Tensor,
+        n_centers: int,
+        tangents: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        scaled, square = self._scaled(vectors)
-        angular = solid_harmonics(scaled, self.lmax)
-        radial = self._radial(square, numbers, self._series)  # h
-        slope = self._radial(square, numbers, self._slopes)  # dh/du
-        products = (radial[:, self._degree] * angular).reshape(-1, len(centers))
-        total = products.new_zeros(n_centers, len(products)).index_add(0, centers, products.T)
-        total = total.reshape(n_centers, self.n_radial, -1)
-        # sum_m c_k,lm R_lm and its gradient, for the centre of each pair
-        own = total.permute(1, 2, 0)[..., centers]
-        value = torch.einsum("la,kap->klp", self._sum_over_m, own * angular)
-        lowered = torch.einsum("xab,ika->xkbi", self._gradients, total)[..., centers]
-        lower = angular[: self.lmax**2]
-        gradient = torch.einsum(
-            "la,xkap->xklp", self._sum_over_m[:-1, : self.lmax**2], lowered * lower
-        )
-        gradient = torch.nn.functional.pad(gradient, (0, 0, 1, 0))
-        factors = self._factors[:, None] / self.rcut
-        jacobian = []
-        for axis in range(3):
-            one = (factors * radial)[:, None] * gradient[axis]
-            one = one + (factors * slope)[:, None] * (2.0 * scaled[axis]) * value  # [k, k', l, p]
-            jacobian.append(
-                (one[self._rows, self._columns] + one[self._columns, self._rows]).flatten(0, 1)
-            )
-        return self._contract(total), torch.stack(jacobian).permute(2, 1, 0)
+        """Power spectra and their derivative for parameters that move the neighbours.
 
-    def _scaled(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors over rcut as contiguous rows (3, P), and their squares (P,)."""
+        This is what Gauss-Newton or Levenberg-Marquardt needs: the Jacobian of every centre for the
+        free variables of its crystal, without an array of pairs times components.
+
+        Parameters
+        ----------
+        vectors, centers, numbers, n_centers
+            As in `forward`.
+        tangents
+            (P, 3, V): d vectors[p] / d parameter, V parameters for the centre of each pair; which
+            parameter column v stands for may differ from centre to centre. Pad with zeros.
+
+        Returns
+        -------
+        spectra
+            (n_centers, n_components).
+        jacobian
+            (n_centers, n_components, V), d spectra / d parameter.
+        """
+        self._check_numbers(numbers)
+        slots = make_slots(centers, n_centers)
+        return self._kernel.jacobian(vectors.detach(), numbers, slots, tangents.detach())
+
+    def _plain(self, vectors: Tensor, centers: Tensor, numbers: Tensor, n_centers: int) -> Tensor:
+        """Coefficients (n_centers, n_radial, (lmax + 1)**2) in operations that autograd records."""
+        kernel = self._kernel
         scaled = (vectors.T * (1.0 / self.rcut)).contiguous()
-        return scaled, (scaled * scaled).sum(0)
+        square = (scaled * scaled).sum(0)
+        angular = unscaled_harmonics(scaled, square, self.lmax, kernel.recurrence)
+        polynomials = chebyshev_polynomials(
+            2.0 * square.clamp(max=1.0) - 1.0, self._series.shape[1]
+        )
+        weights = kernel.weights[:, numbers] * (square < 1.0)
+        radial = weights[:, None] * (self._series @ polynomials)
+        radial = radial.reshape(self.n_radial, self.lmax + 1, -1)
+        products = (radial[:, self._degree] * angular).flatten(0, 1)
+        # Summed along the last axis: a transposed source is miscompiled by torch.compile on CPUs
+        # up to torch 2.13 (pytorch issue 191837, writes out of bounds).
+        total = products.new_zeros(len(products), n_centers).index_add(1, centers, products)
+        return total.T.reshape(n_centers, self.n_radial, -1) * kernel.scales
 
-    def _radial(self, square: Tensor, numbers: Tensor, series: Tensor) -> Tensor:
-        """Weighted radial functions, (n_radial, lmax + 1, P); zero from the cutoff on."""
-        polynomials = chebyshev_polynomials(2.0 * square.clamp(max=1.0) - 1.0, series.shape[1])
-        values = series @ polynomials
-        weights = self._weights[:, numbers] * (square < 1.0)
-        return (weights[:, None] * values).reshape(self.n_radial, self.lmax + 1, -1)
+    def _check_numbers(self, numbers: Tensor) -> None:
+        """Refuse neighbours that belong to no channel (on a CPU, where looking costs nothing)."""
+        if self.species is None or torch.compiler.is_compiling() or numbers.device.type != "cpu":
+            return
+        foreign = sorted(set(torch.unique(numbers).tolist()) - set(self.species))
+        if foreign:
+            from ase.data import chemical_symbols
 
-    def _contract(self, coefficients: Tensor) -> Tensor:
-        """Power spectra (M, n_components) of coefficients (M, n_radial, (lmax + 1)**2)."""
-        products = coefficients[:, self._rows] * coefficients[:, self._columns]
-        return ((products @ self._sum_over_m.T) * self._factors).flatten(1)
+            raise ValueError(
+                f"a neighbour is {chemical_symbols[foreign[0]]}, but the descriptor has channels "
+                f"for {', '.join(self.settings()['species'])} only"
+            )
+
+
+class _Spectra(torch.autograd.Function):
+    """The spectra by `PairKernel`; a second derivative goes through plain operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        vectors: Tensor,
+        model: PowerSpectrum,
+        centers: Tensor,
+        numbers: Tensor,
+        slots: Slots,
+    ) -> Tensor:
+        spectra, coefficients = model._kernel.spectra(vectors, numbers, slots)
+        ctx.save_for_backward(vectors)
+        ctx.rest = (model, centers, numbers, slots, coefficients)
+        return spectra
+
+    @staticmethod
+    def backward(ctx: Any, seeds: Tensor) -> tuple[Tensor | None, ...]:
+        (vectors,) = ctx.saved_tensors
+        model, centers, numbers, slots, coefficients = ctx.rest
+        if torch.is_grad_enabled():  # create_graph: this gradient will be differentiated
+            total = model._plain(vectors, centers, numbers, len(seeds))
+            spectra = model._kernel.contract(total)
+            (gradient,) = torch.autograd.grad(spectra, vectors, seeds, create_graph=True)
+        else:
+            gradient = model._kernel.gradient(vectors, numbers, slots, coefficients, seeds)
+        return gradient, None, None, None, None
+
+
+def _by_hand(vectors: Tensor) -> bool:
+    """Whether `PairKernel` serves: eager first-order work on a CPU with MKL's batched products."""
+    if torch.compiler.is_compiling() or vectors.device.type != "cpu":
+        return False
+    if not torch.backends.mkl.is_available():
+        return False
+    transforming = getattr(torch._C, "_are_functorch_transforms_active", bool)
+    forward_mode = getattr(torch.autograd.forward_ad, "_current_level", -1) >= 0
+    return not (transforming() or forward_mode)
 
 
 def chebyshev_polynomials(t: Tensor, count: int) -> Tensor:

@@ -93,7 +93,7 @@ def radial_basis(nmax: int, rcut: float, q: np.ndarray) -> np.ndarray:
 
 
 def cutoff_function(name: str, u: np.ndarray) -> np.ndarray:
-    """Cutoff fc at u = (r / rcut)^2; "cosine" (1 + cos(pi r / rcut)) / 2, "polynomial" (1 - u)^3."""
+    """Cutoff fc at u = (r / rcut)^2: cosine (1 + cos(pi r / rcut)) / 2, polynomial (1 - u)^3."""
     if name == "cosine":
         return 0.5 * (1.0 + np.cos(np.pi * np.sqrt(u)))
     if name == "polynomial":
@@ -164,7 +164,7 @@ def chebyshev_table(
         samples *= 2
         if samples > 8192:
             raise ValueError(
-                f"alpha * rcut^2 = {sharpness:g} is too sharp for a radial table; lower alpha or rcut"
+                f"alpha rcut^2 = {sharpness:g} is too sharp for a radial table; lower alpha or rcut"
             )
     degree = int(np.argmax(tail < tolerance)) if (tail < tolerance).any() else samples
     table = np.ascontiguousarray(series[..., : max(degree, 2)])

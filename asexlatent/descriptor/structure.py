@@ -119,7 +119,7 @@ def _first_shell(center: int, symbol: str, entries: list[tuple[float, str]]) -> 
             return Shell(species, tuple(d for d, _ in inside), distances[last + 1])
     raise ValueError(
         f"atom {center} ({symbol}) has no gap of a factor {GAP} behind its first shell "
-        f"(neighbours at {', '.join(f'{d:.2f}' for d in distances[:6])} ... Å); give cutoffs={{'A-B': Å}}"
+        f"(neighbours at {', '.join(f'{d:.2f}' for d in distances[:6])} ... Å); give cutoffs"
     )
 
 

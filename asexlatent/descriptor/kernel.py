@@ -1,0 +1,452 @@
+"""Coefficients, gradients and Jacobians of many pairs, by hand, for first derivatives.
+
+Nothing here is recorded by autograd: `PowerSpectrum` wraps it. What makes it fast on a CPU:
+
+* Arrays hold one contiguous row per component, for a few thousand pairs at a time, so that they
+  stay in cache; they are written in place.
+* Pairs stand in slots (`asexlatent.descriptor.slots`), so that every sum over neighbours or over m
+  is a batched matrix product instead of gathers and scattered additions.
+* The gradient of solid harmonics is made of solid harmonics: derivatives need no others.
+
+Notation: ``x = v / rcut``, ``u = |x|^2``, ``Q_lm`` the unscaled harmonics of x, ``w`` the weight of
+the neighbour, ``k = (channel, n)``; c_k,lm = scale_lm sum_p w_p h_nl(u_p) Q_lm(x_p).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asexlatent.descriptor.harmonics import (
+    gradient_matrices,
+    harmonic_scales,
+    recurrence_factors,
+    write_unscaled_harmonics,
+)
+from asexlatent.descriptor.slots import Slots
+
+_PLACES_CPU, _PLACES_ELSEWHERE = 8192, 131072  # handled at a time
+_BLOCK = 4  # Chebyshev polynomials made at a time
+
+
+class PairKernel(torch.nn.Module):
+    """Work on pairs; holds the tables.
+
+    Parameters
+    ----------
+    rcut
+        Å.
+    table
+        (nmax, lmax + 1, T) Chebyshev coefficients of h_nl in 2 u - 1.
+    weights
+        (channels, elements) weight of each element in each channel.
+    factors
+        (lmax + 1,) factors of the power spectrum.
+    dtype, device
+        Of everything.
+    """
+
+    def __init__(
+        self,
+        rcut: float,
+        table: np.ndarray,
+        weights: np.ndarray,
+        factors: np.ndarray,
+        dtype: torch.dtype,
+        device: torch.device | str | None,
+    ) -> None:
+        super().__init__()
+        self.rcut, self.lmax = rcut, table.shape[1] - 1
+        self.n_channels = len(weights)
+        self.n_radial = self.n_channels * table.shape[0]
+        self.n_harmonics = (self.lmax + 1) ** 2
+        self.groups = _groups(self.lmax)
+        self.n_components = self.n_radial * (self.n_radial + 1) // 2 * (self.lmax + 1)
+        scales = harmonic_scales(self.lmax)
+        degree = np.repeat(np.arange(self.lmax + 1), 2 * np.arange(self.lmax + 1) + 1)
+        buffers = {
+            "series": _signed_series(table),
+            "weights": weights,
+            "scales": scales,
+            "factors": factors[degree],
+            "sum_over_m": factors * (degree[:, None] == np.arange(self.lmax + 1)),
+        }
+        for i, factor in enumerate(recurrence_factors(self.lmax)):
+            buffers[f"recurrence{i}"] = factor
+        for i, group in enumerate(self.groups):
+            buffers[f"lift{i}"] = _lift(group, self.lmax, scales) / rcut
+        for name, value in buffers.items():
+            tensor = torch.tensor(np.ascontiguousarray(value), dtype=dtype, device=device)
+            self.register_buffer(name, tensor, persistent=False)
+
+    @property
+    def recurrence(self) -> list[Tensor]:
+        """Factors of the harmonics for l = 2 .. lmax."""
+        return [getattr(self, f"recurrence{i}") for i in range(max(self.lmax - 1, 0))]
+
+    @torch.no_grad()
+    def spectra(self, vectors: Tensor, numbers: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
+        """Power spectra (M, L) and coefficients c (M, K, (lmax + 1)**2).
+
+        Parameters
+        ----------
+        vectors
+            (P, 3) in Å.
+        numbers
+            (P,) long, atomic numbers of the neighbours.
+        slots
+            Of the pairs.
+        """
+        coefficients = vectors.new_zeros(len(slots.ends), self.n_radial, self.n_harmonics)
+        spectra = vectors.new_zeros(len(slots.ends), self.n_components)
+        for chunk in self._chunks(vectors, numbers, slots, slopes=False):
+            total = self._sum(chunk)
+            coefficients[chunk.centers] = total
+            spectra[chunk.centers] = self.contract(total)
+        return spectra, coefficients
+
+    @torch.no_grad()
+    def gradient(
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, coefficients: Tensor, seeds: Tensor
+    ) -> Tensor:
+        """Gradient (P, 3) of sum(seeds * spectra) for the vectors; seeds (M, L)."""
+        result = vectors.new_empty(3, len(slots.source))
+        for chunk in self._chunks(vectors, numbers, slots, slopes=True):
+            inner = self._uncontract(coefficients[chunk.centers], seeds[chunk.centers])
+            values, slopes = self._project(chunk, inner)
+            radial, steepness = chunk.radial
+            part = slopes.mul_(radial).sum((1, 2))
+            along = values.mul_(steepness).sum((0, 1)).mul_(2.0)
+            result[:, chunk.places] = part.addcmul_(along, chunk.vectors)
+        return result.index_select(1, slots.place).T
+
+    @torch.no_grad()
+    def jacobian(
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, tangents: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Power spectra and their derivative.
+
+        Parameters
+        ----------
+        vectors, numbers, slots
+            The pairs.
+        tangents
+            (P, 3, V): derivative of the vectors for V parameters of their centres.
+
+        Returns
+        -------
+        spectra
+            (M, L).
+        jacobian
+            Without ``tangents`` (L, 3, P), for the vectors; with them (M, L, V), for the
+            parameters.
+        """
+        n_centers = len(slots.ends)
+        spectra = vectors.new_zeros(n_centers, self.n_components)
+        if tangents is None:
+            jacobian = vectors.new_empty(self.n_components, 3, len(vectors))
+        else:
+            jacobian = vectors.new_zeros(n_centers, self.n_components * tangents.shape[2])
+        for chunk in self._chunks(vectors, numbers, slots, slopes=True):
+            total = self._sum(chunk)
+            spectra[chunk.centers] = self.contract(total)
+            part = self._pair_derivative(chunk, *self._project(chunk, total * self.factors))
+            if tangents is not None:
+                moved = self._contract_tangents(chunk, part, tangents, slots)
+                jacobian[chunk.centers].index_add_(0, chunk.owner, moved)
+                continue
+            pairs = slots.pairs(chunk.centers)
+            places = slots.place[pairs] - chunk.places.start
+            jacobian[:, :, pairs] = part.index_select(2, places)
+        if tangents is not None:
+            jacobian = jacobian.view(n_centers, self.n_components, -1)
+        return spectra, jacobian
+
+    def contract(self, coefficients: Tensor) -> Tensor:
+        """Power spectra (M, L) of coefficients (M, K, (lmax + 1)**2); autograd may record it."""
+        rows = [coefficients[:, k : k + 1] * coefficients[:, : k + 1] for k in range(self.n_radial)]
+        return (torch.cat(rows, 1) @ self.sum_over_m).flatten(1)
+
+    def _uncontract(self, coefficients: Tensor, seeds: Tensor) -> Tensor:
+        """Gradient (M, K, (lmax + 1)**2) of sum(seeds * spectra) for the coefficients."""
+        seeds = seeds.view(len(seeds), -1, self.lmax + 1) @ self.sum_over_m.T
+        result = torch.zeros_like(coefficients)
+        row = 0
+        for k in range(self.n_radial):
+            for other in range(k + 1):
+                result[:, k].addcmul_(seeds[:, row], coefficients[:, other])
+                result[:, other].addcmul_(seeds[:, row], coefficients[:, k])
+                row += 1
+        return result
+
+    def _chunks(
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, slopes: bool
+    ) -> Iterator[Chunk]:
+        """The chunks one after the other, in the same memory."""
+        limit = _PLACES_CPU if vectors.device.type == "cpu" else _PLACES_ELSEWHERE
+        width = slots.width
+        parts = [part for part in slots.chunks(limit) if part[3] > part[2]]  # others stay zero
+        if not parts:
+            return
+        most = max(last - first for _, _, first, last in parts) * width
+        memory = Memory.new(self, most, vectors)
+        weights = self.weights[:, numbers]
+        for center, stop, first, last in parts:
+            places = slice(first * width, last * width)
+            source = slots.source[places]
+            chunk = Chunk(
+                slice(center, stop),
+                slots.center[first:last] - center,
+                places,
+                width,
+                memory.part(last * width - first * width),
+            )
+            x = chunk.vectors
+            torch.mul(vectors[source].T, 1.0 / self.rcut, out=x)
+            square = torch.mul(x[0], x[0]).addcmul_(x[1], x[1]).addcmul_(x[2], x[2])
+            weight = weights[:, source] * (slots.real[places] & (square < 1.0))
+            self._write_radial(chunk, square, weight, slopes)
+            write_unscaled_harmonics(
+                chunk.angular, x, square, self.lmax, self.recurrence, chunk.spare
+            )
+            yield chunk
+
+    def _write_radial(self, chunk: Chunk, square: Tensor, weight: Tensor, slopes: bool) -> None:
+        """w h_nl and, if asked for, w dh_nl/du."""
+        table = chunk.polynomials
+        double = square.clamp(max=1.0).mul_(4.0).sub_(2.0)  # 2 t
+        table[0] = 1.0
+        torch.mul(double, 0.5, out=table[1])
+        for k in range(2, 2 * _BLOCK):
+            torch.mul(double, table[k - 1], out=table[k]).sub_(table[k - 2])
+        # T_n+b = 2 T_b T_n - T_n-b, with signs such that it is one fused operation a block
+        factor, sign = 2.0 * table[_BLOCK], -1.0
+        for k in range(2 * _BLOCK, len(table), _BLOCK):
+            last, before = table[k - _BLOCK : k], table[k - 2 * _BLOCK : k - _BLOCK]
+            torch.addcmul(before, factor, last, value=sign, out=table[k : k + _BLOCK])
+            sign = -sign
+        kinds = 2 if slopes else 1
+        rows = self.series[: kinds * len(self.series) // 2]
+        values = (rows @ table).view(kinds, 1, -1, self.lmax + 1, len(square))
+        target = chunk.radial[:kinds].view(kinds, self.n_channels, -1, *values.shape[3:])
+        torch.mul(values, weight[:, None, None], out=target)
+
+    def _sum(self, chunk: Chunk) -> Tensor:
+        """Coefficients (centres of the chunk, K, (lmax + 1)**2)."""
+        radial, angular = chunk.in_slots(chunk.radial[0]), chunk.in_slots(chunk.angular)
+        parts = []
+        for degree in range(self.lmax + 1):
+            left = radial[:, degree].permute(1, 0, 2)
+            right = angular[degree**2 : (degree + 1) ** 2].permute(1, 2, 0)
+            parts.append(torch.bmm(left, right))
+        slots = torch.cat(parts, -1).flatten(1)
+        count = chunk.centers.stop - chunk.centers.start
+        total = slots.new_zeros(count, slots.shape[1]).index_add_(0, chunk.owner, slots)
+        return total.view(count, self.n_radial, -1).mul_(self.scales)
+
+    def _project(self, chunk: Chunk, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums over m with given numbers for the centres, divided by rcut.
+
+        Parameters
+        ----------
+        chunk
+        seeds
+            s (centres of the chunk, K, (lmax + 1)**2).
+
+        Returns
+        -------
+        values
+            (K, lmax + 1, p): sum_m s_k,lm R_lm / rcut for the centre of each place.
+        slopes
+            (3, K, lmax + 1, p): its gradient for x.
+        """
+        values, slopes = chunk.in_slots(chunk.values), chunk.in_slots(chunk.slopes)
+        angular = chunk.in_slots(chunk.angular)
+        slopes[:, :, 0] = 0.0
+        for i, group in enumerate(self.groups):
+            inputs = seeds[..., group.inputs].reshape(-1, group.inputs.stop - group.inputs.start)
+            lift = getattr(self, f"lift{i}")
+            width = group.harmonics.stop - group.harmonics.start
+            matrices = (inputs @ lift).view(len(seeds), -1, width)
+            right = angular[group.harmonics].permute(1, 0, 2)
+            sums = torch.bmm(matrices.index_select(0, chunk.owner), right)
+            sums = sums.view(len(sums), self.n_radial, -1, chunk.width)
+            count = group.last - group.first
+            values[:, group.first : group.last] = sums[:, :, :count].permute(1, 2, 0, 3)
+            if group.upper > group.first:
+                gradient = sums[:, :, count:].unflatten(2, (3, -1)).permute(2, 1, 3, 0, 4)
+                slopes[:, :, group.first + 1 : group.upper + 1] = gradient
+        return chunk.values, chunk.slopes
+
+    def _pair_derivative(self, chunk: Chunk, values: Tensor, slopes: Tensor) -> Tensor:
+        """(L, 3, p): derivative of the power spectrum of the centre of each place for its vector.
+
+        For k > k', h_k ∇A_k' + h_k' ∇A_k + 2 x (h'_k A_k' + h'_k' A_k) with A, ∇A the projections
+        of the factored coefficients.
+        """
+        radial, steepness = chunk.radial
+        twice = 2.0 * chunk.vectors
+        degrees, row = self.lmax + 1, 0
+        along = torch.empty_like(radial[0])
+        for k in range(self.n_radial):
+            double = 2.0 * radial[k]
+            for other in range(k + 1):
+                torch.mul(steepness[k], values[other], out=along)
+                if other == k:
+                    along.mul_(2.0)
+                else:
+                    along.addcmul_(steepness[other], values[k])
+                for axis in range(3):
+                    part = chunk.derivative[row : row + degrees, axis]
+                    if other == k:
+                        torch.mul(double, slopes[axis, k], out=part)
+                    else:
+                        torch.mul(radial[k], slopes[axis, other], out=part)
+                        part.addcmul_(radial[other], slopes[axis, k])
+                    part.addcmul_(along, twice[axis])
+                row += degrees
+        return chunk.derivative
+
+    def _contract_tangents(
+        self, chunk: Chunk, part: Tensor, tangents: Tensor, slots: Slots
+    ) -> Tensor:
+        """(S, L * V): derivative of the spectra for the parameters, one row for each slot."""
+        moves = tangents[slots.source[chunk.places]].unflatten(0, (-1, chunk.width))
+        left = chunk.in_slots(part)
+        total = torch.bmm(left[:, 0].permute(1, 0, 2), moves[:, :, 0])
+        for axis in (1, 2):
+            total.baddbmm_(left[:, axis].permute(1, 0, 2), moves[:, :, axis])
+        return total.flatten(1)
+
+
+@dataclass
+class Memory:
+    """Scratch that all chunks of one call share; flat, so that any part of it is contiguous."""
+
+    shapes: dict[str, tuple[int, ...]]
+    arrays: dict[str, Tensor]
+
+    @classmethod
+    def new(cls, kernel: PairKernel, places: int, like: Tensor) -> Memory:
+        """Room for the largest chunk."""
+        degrees, radial = kernel.lmax + 1, kernel.n_radial
+        shapes = {
+            "vectors": (3,),
+            "polynomials": (kernel.series.shape[1],),
+            "radial": (2, radial, degrees),
+            "angular": (kernel.n_harmonics,),
+            "spare": (kernel.n_harmonics,),
+            "values": (radial, degrees),
+            "slopes": (3, radial, degrees),
+            "derivative": (kernel.n_components, 3),
+        }
+        return cls(shapes, {k: like.new_empty(int(np.prod(v)) * places) for k, v in shapes.items()})
+
+    def part(self, places: int) -> dict[str, Tensor]:
+        """Arrays (..., places)."""
+        return {
+            name: self.arrays[name][: int(np.prod(shape)) * places].view(*shape, places)
+            for name, shape in self.shapes.items()
+        }
+
+
+class Chunk:
+    """Some centres and their pairs: p places, S slots of a width.
+
+    Attributes
+    ----------
+    centers, places : slice
+        Which of all centres and places.
+    owner : Tensor
+        (S,) long, centre of each slot, counted from the first of the chunk.
+    vectors : Tensor
+        (3, p), x.
+    radial : Tensor
+        (2, K, lmax + 1, p), w h_k,l and w dh_k,l / du.
+    angular : Tensor
+        ((lmax + 1)**2, p), Q_lm.
+    polynomials, spare, values, slopes, derivative : Tensor
+        Scratch.
+    """
+
+    def __init__(
+        self, centers: slice, owner: Tensor, places: slice, width: int, arrays: dict[str, Tensor]
+    ) -> None:
+        self.centers, self.owner, self.places, self.width = centers, owner, places, width
+        self.vectors, self.radial = arrays["vectors"], arrays["radial"]
+        self.angular, self.spare = arrays["angular"], arrays["spare"]
+        self.polynomials, self.derivative = arrays["polynomials"], arrays["derivative"]
+        self.values, self.slopes = arrays["values"], arrays["slopes"]
+
+    def in_slots(self, array: Tensor) -> Tensor:
+        """View (..., p) as (..., S, W)."""
+        return array.unflatten(-1, (-1, self.width))
+
+
+class Group(NamedTuple):
+    """Degrees ``first .. last - 1``, whose products with the harmonics are done as one.
+
+    ``harmonics``: their rows; ``inputs``: the coefficients that enter; ``upper``: the degrees
+    ``first .. upper - 1`` also carry a gradient (of one degree more).
+    """
+
+    first: int
+    last: int
+    upper: int
+    harmonics: slice
+    inputs: slice
+
+
+def _groups(lmax: int) -> list[Group]:
+    """Degrees in groups of at least 9 harmonics: small batched products cost as much as large."""
+    edges = [0]
+    for degree in range(lmax + 1):
+        if (degree + 1) ** 2 - edges[-1] ** 2 >= 9:
+            edges.append(degree + 1)
+    if edges[-1] != lmax + 1:
+        edges = [*edges[:-1], lmax + 1] if len(edges) > 1 else [0, lmax + 1]
+    groups = []
+    for first, last in pairwise(edges):
+        upper = min(last, lmax)
+        inputs = slice(first**2, (upper + 1) ** 2)
+        groups.append(Group(first, last, upper, slice(first**2, last**2), inputs))
+    return groups
+
+
+def _lift(group: Group, lmax: int, scales: np.ndarray) -> np.ndarray:
+    """(inputs, rows * harmonics): coefficients to the matrices that act on the harmonics.
+
+    Rows: the sums over m of each degree, then their gradients along x, y, z.
+    """
+    gradients = gradient_matrices(lmax)
+    start = group.inputs.start
+    count, gradient_count = group.last - group.first, group.upper - group.first
+    size = (group.inputs.stop - start, count + 3 * gradient_count, group.last**2 - start)
+    lift = np.zeros(size)
+    for i, degree in enumerate(range(group.first, group.last)):
+        own = np.arange(degree**2, (degree + 1) ** 2)
+        lift[own - start, i, own - start] = scales[own]
+        if degree < group.upper:
+            above = np.arange((degree + 1) ** 2, (degree + 2) ** 2)
+            for axis in range(3):
+                block = gradients[axis][np.ix_(above, own)] * scales[own]
+                row = count + axis * gradient_count + i
+                lift[np.ix_(above - start, [row], own - start)] = block[:, None]
+    return lift.reshape(size[0], -1)
+
+
+def _signed_series(table: np.ndarray) -> np.ndarray:
+    """(2 nmax (lmax + 1), T') series of h and of dh/du, for polynomials with the kernel's signs."""
+    count = max(table.shape[2], 2 * _BLOCK)
+    count = -(-count // _BLOCK) * _BLOCK
+    both = np.zeros((2, *table.shape[:2], count))
+    both[0, ..., : table.shape[2]] = table
+    both[1, ..., : table.shape[2] - 1] = 2.0 * np.polynomial.chebyshev.chebder(table, axis=-1)
+    signs = np.array([1.0, 1.0, -1.0, -1.0])[(np.arange(count) // _BLOCK) % 4]
+    return (both * signs).reshape(-1, count)
