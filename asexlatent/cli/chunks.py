@@ -148,6 +148,7 @@ def run_options(settings: Settings) -> dict:
         "symprec": settings.symprec,
         "space_group": settings.space_group,
         "batch_size": settings.batch_size,
+        "memory": settings.memory,
         "device": settings.device,
         "dtype": getattr(torch, settings.dtype),
     }

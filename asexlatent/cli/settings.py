@@ -182,6 +182,9 @@ class Settings:
         MACHINE,
         "auto|N",
     )
+    memory: float = _option(
+        2.0, positive, "budget for the tensors of one batch in GiB", MACHINE, "GIB"
+    )
     threads: int | None = _option(
         None, whole(1), "CPU threads (default: torch's choice)", MACHINE, "N"
     )

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from asexlatent.descriptor import LocalEnvironment
+from asexlatent.optimize.registry import SECOND_ORDER_LIMIT
+from asexlatent.optimize.starts import Restarts
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 
 GIB = 2.0**30
-# Neighbours per Å^3 that a batch must be ready for at least; diamond has 0.18, the densest
-# trial cell that `CellBounds` admits 1.
-_DENSITY = 0.5
+# Neighbours per Å^3 that a batch must be ready for on average; diamond has 0.18.
+_DENSITY = 0.2
 # A candidate with less room than this is no crystal, and its neighbours would fill the memory.
 _ROOM = 0.01  # Å^3 per atom
 _SPACING = 0.02  # Å between lattice planes
-# Tensors alive at once per pair, in multiples of the size of its harmonics times its radial
-# functions (forward products, their gradients, and the temporaries of both).
-_LIVE = 6.0
+# What is alive at once: copies of a pair's tangents, and of the site Jacobians and curvatures.
+_TANGENTS, _JACOBIANS, _CURVATURES = 3.0, 4.0, 8.0
 # Crystals beyond this gain nothing: the arithmetic dwarfs the overhead of a step.
 _LARGEST = 2048
 
@@ -46,16 +46,21 @@ def crystal_bytes(
     crystal: SymmetricCrystal, environment: LocalEnvironment, dtype: torch.dtype
 ) -> float:
     """Upper estimate of the memory (bytes) that one crystal needs in a batch."""
-    settings = environment.descriptor
     size = torch.finfo(dtype).bits // 8
-    rcut = settings["rcut"] + 0.6
+    # The widest neighbour list is that of the approach of a search, with its skin.
+    rcut = environment.descriptor["rcut"] * Restarts().approach_factor + 0.3
     density = max(_DENSITY, crystal.n_atoms / crystal.volume)
     pairs = crystal.n_sites * density * 4 / 3 * math.pi * rcut**3
-    # A cell that is smaller than the cutoff sphere has few atoms but as many images.
-    per_pair = settings["nmax"] * (settings["lmax"] + 1) ** 2 * size * _LIVE + 200
-    candidates = crystal.n_sites * crystal.n_atoms * 120
-    maps = crystal.n_atoms * (12 * size + 24) * 2
-    return pairs * per_pair + candidates + maps
+    columns = crystal.free_variables.size + 6
+    second_order = columns <= SECOND_ORDER_LIMIT + 6
+    length = environment.spectra.shape[1]
+    per_pair = (3 * columns * _TANGENTS * second_order + 60) * size
+    jacobian = crystal.n_sites * length * columns * _JACOBIANS * second_order
+    curvature = columns**2 * _CURVATURES * second_order
+    # every atom is a candidate neighbour of every site, a few images included
+    candidates = crystal.n_sites * crystal.n_atoms * 160
+    maps = crystal.n_atoms * (30 * size + 48)
+    return pairs * per_pair + (jacobian + curvature) * size + candidates + maps
 
 
 def plan_batches(

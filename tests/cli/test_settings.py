@@ -81,6 +81,7 @@ def test_defaults_are_those_of_the_library():
     library = inspect.signature(RefinementRun.__init__).parameters
     same = {"solver": "solver", "steps": "steps", "ftol": "fmax", "symprec": "symprec"}
     same |= {"space_group": "space_group", "batch_size": "batch_size", "target": "environment"}
+    same |= {"memory": "memory", "seed": "seed"}
     for mine, theirs in same.items():
         assert getattr(Settings(), mine) == library[theirs].default, mine
     descriptor = inspect.signature(PowerSpectrum.__init__).parameters
