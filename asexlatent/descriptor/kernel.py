@@ -15,24 +15,21 @@ the neighbour, ``k = (channel, n)``; c_k,lm = scale_lm sum_p w_p h_nl(u_p) Q_lm(
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asexlatent.descriptor.chunk import Chunk, Memory
 from asexlatent.descriptor.harmonics import (
-    gradient_matrices,
     harmonic_scales,
     recurrence_factors,
     write_unscaled_harmonics,
 )
 from asexlatent.descriptor.slots import Slots
+from asexlatent.descriptor.tables import BLOCK, groups, lift, signed_series
 
 _PLACES_CPU, _PLACES_ELSEWHERE = 8192, 131072  # handled at a time
-_BLOCK = 4  # Chebyshev polynomials made at a time
 
 
 class PairKernel(torch.nn.Module):
@@ -66,12 +63,12 @@ class PairKernel(torch.nn.Module):
         self.n_channels = len(weights)
         self.n_radial = self.n_channels * table.shape[0]
         self.n_harmonics = (self.lmax + 1) ** 2
-        self.groups = _groups(self.lmax)
+        self.groups = groups(self.lmax)
         self.n_components = self.n_radial * (self.n_radial + 1) // 2 * (self.lmax + 1)
         scales = harmonic_scales(self.lmax)
         degree = np.repeat(np.arange(self.lmax + 1), 2 * np.arange(self.lmax + 1) + 1)
         buffers = {
-            "series": _signed_series(table),
+            "series": signed_series(table),
             "weights": weights,
             "scales": scales,
             "factors": factors[degree],
@@ -80,7 +77,7 @@ class PairKernel(torch.nn.Module):
         for i, factor in enumerate(recurrence_factors(self.lmax)):
             buffers[f"recurrence{i}"] = factor
         for i, group in enumerate(self.groups):
-            buffers[f"lift{i}"] = _lift(group, self.lmax, scales) / rcut
+            buffers[f"lift{i}"] = lift(group, self.lmax, scales) / rcut
         for name, value in buffers.items():
             tensor = torch.tensor(np.ascontiguousarray(value), dtype=dtype, device=device)
             self.register_buffer(name, tensor, persistent=False)
@@ -223,13 +220,13 @@ class PairKernel(torch.nn.Module):
         double = square.clamp(max=1.0).mul_(4.0).sub_(2.0)  # 2 t
         table[0] = 1.0
         torch.mul(double, 0.5, out=table[1])
-        for k in range(2, 2 * _BLOCK):
+        for k in range(2, 2 * BLOCK):
             torch.mul(double, table[k - 1], out=table[k]).sub_(table[k - 2])
         # T_n+b = 2 T_b T_n - T_n-b, with signs such that it is one fused operation a block
-        factor, sign = 2.0 * table[_BLOCK], -1.0
-        for k in range(2 * _BLOCK, len(table), _BLOCK):
-            last, before = table[k - _BLOCK : k], table[k - 2 * _BLOCK : k - _BLOCK]
-            torch.addcmul(before, factor, last, value=sign, out=table[k : k + _BLOCK])
+        factor, sign = 2.0 * table[BLOCK], -1.0
+        for k in range(2 * BLOCK, len(table), BLOCK):
+            last, before = table[k - BLOCK : k], table[k - 2 * BLOCK : k - BLOCK]
+            torch.addcmul(before, factor, last, value=sign, out=table[k : k + BLOCK])
             sign = -sign
         kinds = 2 if slopes else 1
         rows = self.series[: kinds * len(self.series) // 2]
@@ -323,130 +320,3 @@ class PairKernel(torch.nn.Module):
         for axis in (1, 2):
             total.baddbmm_(left[:, axis].permute(1, 0, 2), moves[:, :, axis])
         return total.flatten(1)
-
-
-@dataclass
-class Memory:
-    """Scratch that all chunks of one call share; flat, so that any part of it is contiguous."""
-
-    shapes: dict[str, tuple[int, ...]]
-    arrays: dict[str, Tensor]
-
-    @classmethod
-    def new(cls, kernel: PairKernel, places: int, like: Tensor) -> Memory:
-        """Room for the largest chunk."""
-        degrees, radial = kernel.lmax + 1, kernel.n_radial
-        shapes = {
-            "vectors": (3,),
-            "polynomials": (kernel.series.shape[1],),
-            "radial": (2, radial, degrees),
-            "angular": (kernel.n_harmonics,),
-            "spare": (kernel.n_harmonics,),
-            "values": (radial, degrees),
-            "slopes": (3, radial, degrees),
-            "derivative": (kernel.n_components, 3),
-        }
-        return cls(shapes, {k: like.new_empty(int(np.prod(v)) * places) for k, v in shapes.items()})
-
-    def part(self, places: int) -> dict[str, Tensor]:
-        """Arrays (..., places)."""
-        return {
-            name: self.arrays[name][: int(np.prod(shape)) * places].view(*shape, places)
-            for name, shape in self.shapes.items()
-        }
-
-
-class Chunk:
-    """Some centres and their pairs: p places, S slots of a width.
-
-    Attributes
-    ----------
-    centers, places : slice
-        Which of all centres and places.
-    owner : Tensor
-        (S,) long, centre of each slot, counted from the first of the chunk.
-    vectors : Tensor
-        (3, p), x.
-    radial : Tensor
-        (2, K, lmax + 1, p), w h_k,l and w dh_k,l / du.
-    angular : Tensor
-        ((lmax + 1)**2, p), Q_lm.
-    polynomials, spare, values, slopes, derivative : Tensor
-        Scratch.
-    """
-
-    def __init__(
-        self, centers: slice, owner: Tensor, places: slice, width: int, arrays: dict[str, Tensor]
-    ) -> None:
-        self.centers, self.owner, self.places, self.width = centers, owner, places, width
-        self.vectors, self.radial = arrays["vectors"], arrays["radial"]
-        self.angular, self.spare = arrays["angular"], arrays["spare"]
-        self.polynomials, self.derivative = arrays["polynomials"], arrays["derivative"]
-        self.values, self.slopes = arrays["values"], arrays["slopes"]
-
-    def in_slots(self, array: Tensor) -> Tensor:
-        """View (..., p) as (..., S, W)."""
-        return array.unflatten(-1, (-1, self.width))
-
-
-class Group(NamedTuple):
-    """Degrees ``first .. last - 1``, whose products with the harmonics are done as one.
-
-    ``harmonics``: their rows; ``inputs``: the coefficients that enter; ``upper``: the degrees
-    ``first .. upper - 1`` also carry a gradient (of one degree more).
-    """
-
-    first: int
-    last: int
-    upper: int
-    harmonics: slice
-    inputs: slice
-
-
-def _groups(lmax: int) -> list[Group]:
-    """Degrees in groups of at least 9 harmonics: small batched products cost as much as large."""
-    edges = [0]
-    for degree in range(lmax + 1):
-        if (degree + 1) ** 2 - edges[-1] ** 2 >= 9:
-            edges.append(degree + 1)
-    if edges[-1] != lmax + 1:
-        edges = [*edges[:-1], lmax + 1] if len(edges) > 1 else [0, lmax + 1]
-    groups = []
-    for first, last in pairwise(edges):
-        upper = min(last, lmax)
-        inputs = slice(first**2, (upper + 1) ** 2)
-        groups.append(Group(first, last, upper, slice(first**2, last**2), inputs))
-    return groups
-
-
-def _lift(group: Group, lmax: int, scales: np.ndarray) -> np.ndarray:
-    """(inputs, rows * harmonics): coefficients to the matrices that act on the harmonics.
-
-    Rows: the sums over m of each degree, then their gradients along x, y, z.
-    """
-    gradients = gradient_matrices(lmax)
-    start = group.inputs.start
-    count, gradient_count = group.last - group.first, group.upper - group.first
-    size = (group.inputs.stop - start, count + 3 * gradient_count, group.last**2 - start)
-    lift = np.zeros(size)
-    for i, degree in enumerate(range(group.first, group.last)):
-        own = np.arange(degree**2, (degree + 1) ** 2)
-        lift[own - start, i, own - start] = scales[own]
-        if degree < group.upper:
-            above = np.arange((degree + 1) ** 2, (degree + 2) ** 2)
-            for axis in range(3):
-                block = gradients[axis][np.ix_(above, own)] * scales[own]
-                row = count + axis * gradient_count + i
-                lift[np.ix_(above - start, [row], own - start)] = block[:, None]
-    return lift.reshape(size[0], -1)
-
-
-def _signed_series(table: np.ndarray) -> np.ndarray:
-    """(2 nmax (lmax + 1), T') series of h and of dh/du, for polynomials with the kernel's signs."""
-    count = max(table.shape[2], 2 * _BLOCK)
-    count = -(-count // _BLOCK) * _BLOCK
-    both = np.zeros((2, *table.shape[:2], count))
-    both[0, ..., : table.shape[2]] = table
-    both[1, ..., : table.shape[2] - 1] = 2.0 * np.polynomial.chebyshev.chebder(table, axis=-1)
-    signs = np.array([1.0, 1.0, -1.0, -1.0])[(np.arange(count) // _BLOCK) % 4]
-    return (both * signs).reshape(-1, count)

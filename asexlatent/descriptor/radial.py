@@ -21,6 +21,7 @@ from scipy.fft import dct
 from scipy.special import ive
 
 CUTOFFS = ("cosine", "polynomial")
+_SHARPEST = 1e4  # alpha rcut^2
 
 
 @lru_cache(maxsize=32)
@@ -78,9 +79,8 @@ def radial_basis(nmax: int, rcut: float, q: np.ndarray) -> np.ndarray:
 
     weights = orthonormal_weights(nmax)
     with mpmath.workdps(40 + 4 * nmax):
-        norms = [
-            mpmath.sqrt((2 * a + 5) * (2 * a + 6) * (2 * a + 7) / 2.0) for a in range(1, nmax + 1)
-        ]
+        k = [mpmath.mpf((2 * a + 5) * (2 * a + 6) * (2 * a + 7)) for a in range(1, nmax + 1)]
+        norms = [mpmath.sqrt(value / 2) for value in k]
         # Horner's form of sum_a W_na norm_a t^(a + 2), t = 1 - q / rcut
         terms = [
             [w * norm for w, norm in zip(row, norms, strict=True)][::-1] + [0] * 3
@@ -102,9 +102,9 @@ def cutoff_function(name: str, u: np.ndarray) -> np.ndarray:
 
 
 def radial_values(
-    nmax: int, lmax: int, rcut: float, alpha: float, cutoff: str, u: np.ndarray, nodes: int
+    nmax: int, lmax: int, rcut: float, alpha: float, cutoff: str, u: np.ndarray
 ) -> np.ndarray:
-    """h_nl(u) by Gauss-Legendre quadrature with a given number of nodes.
+    """h_nl(u) by Gauss-Legendre quadrature, to rounding.
 
     Parameters
     ----------
@@ -112,17 +112,14 @@ def radial_values(
         As in `asexlatent.descriptor.PowerSpectrum`.
     u
         (U,) values of (r / rcut)^2 in (0, 1].
-    nodes
-        Number of quadrature nodes in q.
 
     Returns
     -------
     numpy.ndarray
         (nmax, lmax + 1, U).
     """
-    points, weights = np.polynomial.legendre.leggauss(nodes)
-    q = 0.5 * rcut * (points + 1.0)
-    basis = radial_basis(nmax, rcut, q) * (0.5 * rcut * weights * q**2)
+    # enough for a polynomial of degree nmax + 2 times a Gaussian of width 1 / sqrt(2 alpha)
+    q, basis = _quadrature(nmax, rcut, 48 + 2 * nmax + int(8 * np.sqrt(alpha) * rcut))
     r = rcut * np.sqrt(u)
     x = 2.0 * alpha * np.outer(r, q)
     # exp(-alpha r^2 - alpha q^2) i_l(x) = exp(-alpha (r - q)^2) exp(-x) i_l(x): nothing overflows
@@ -134,56 +131,51 @@ def radial_values(
     return 4.0 * np.pi * cutoff_function(cutoff, u) * values
 
 
+@lru_cache(maxsize=8)
+def _quadrature(nmax: int, rcut: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes q (Q,) on [0, rcut], and g_n(q) q^2 times their weights (nmax, Q)."""
+    points, weights = np.polynomial.legendre.leggauss(nodes)
+    q = 0.5 * rcut * (points + 1.0)
+    return q, radial_basis(nmax, rcut, q) * (0.5 * rcut * weights * q**2)
+
+
 @lru_cache(maxsize=32)
 def chebyshev_table(
     nmax: int, lmax: int, rcut: float, alpha: float, cutoff: str, tolerance: float
 ) -> np.ndarray:
     """Chebyshev coefficients of all h_nl, of the lowest degree that is accurate enough.
 
-    h_nl(u) = sum_k table[n, l, k] T_k(2 u - 1). The number of samples is doubled until the tail
-    vanishes, the quadrature until its values no longer change; the series is then cut where
-    everything beyond is below ``tolerance`` times the largest value of that h_nl.
+    h_nl(u) = sum_k table[n, l, k] T_k(2 u - 1). The number of samples is doubled until the end of
+    the series vanishes; the series is then cut where everything beyond is below ``tolerance`` times
+    the largest value of that h_nl.
 
     Returns
     -------
     numpy.ndarray
         (nmax, lmax + 1, K) float64, read-only.
+
+    Raises
+    ------
+    ValueError
+        When alpha rcut^2 exceeds 10 000: Gaussians a hundred times narrower than the cutoff.
     """
-    sharpness = alpha * rcut**2
-    samples = 64
-    while True:
+    if alpha * rcut**2 > _SHARPEST:
+        raise ValueError(
+            f"alpha = {alpha:g} 1/Å^2 is too sharp for rcut = {rcut:g} Å (alpha rcut^2 may be "
+            f"{_SHARPEST:g} at most); lower one of them"
+        )
+    samples, smooth = 32, False
+    while not smooth:
+        samples *= 2
         u = 0.5 * (1.0 + np.cos(np.pi * (np.arange(samples) + 0.5) / samples))
-        nodes = _converged_nodes(nmax, lmax, rcut, alpha, cutoff)
-        values = radial_values(nmax, lmax, rcut, alpha, cutoff, u, nodes)
+        values = radial_values(nmax, lmax, rcut, alpha, cutoff, u)
         series = dct(values, type=2, axis=-1) / samples
         series[..., 0] *= 0.5
-        scale = np.abs(values).max(axis=-1, keepdims=True)
-        tail = np.cumsum(np.abs(series / scale)[..., ::-1], axis=-1)[..., ::-1].max(axis=(0, 1))
-        if tail[3 * samples // 4] < max(tolerance, 1e-14 * samples):
-            break
-        samples *= 2
-        if samples > 8192:
-            raise ValueError(
-                f"alpha rcut^2 = {sharpness:g} is too sharp for a radial table; lower alpha or rcut"
-            )
-    degree = int(np.argmax(tail < tolerance)) if (tail < tolerance).any() else samples
+        sizes = np.abs(series) / np.abs(values).max(axis=-1, keepdims=True)
+        tail = np.cumsum(sizes[..., ::-1], axis=-1)[..., ::-1].max(axis=(0, 1))
+        # the last quarter holds rounding only
+        smooth = tail[3 * samples // 4] < max(tolerance, 1e-15 * samples)
+    degree = int(np.argmax(tail < max(tolerance, 2 * tail[3 * samples // 4])))
     table = np.ascontiguousarray(series[..., : max(degree, 2)])
     table.setflags(write=False)
     return table
-
-
-@lru_cache(maxsize=32)
-def _converged_nodes(nmax: int, lmax: int, rcut: float, alpha: float, cutoff: str) -> int:
-    """Number of quadrature nodes beyond which h_nl changes by rounding only."""
-    u = np.linspace(0.001, 0.999, 9)
-    nodes = 32 + nmax
-    values = radial_values(nmax, lmax, rcut, alpha, cutoff, u, nodes)
-    while nodes < 4096:
-        finer = radial_values(nmax, lmax, rcut, alpha, cutoff, u, 2 * nodes)
-        scale = np.abs(finer).max(axis=-1, keepdims=True)
-        if (np.abs(finer - values) <= 1e-14 * nodes**0.5 * scale).all():
-            return nodes
-        nodes, values = 2 * nodes, finer
-    raise ValueError(
-        f"alpha = {alpha:g} 1/Å^2 with rcut = {rcut:g} Å cannot be integrated; lower alpha"
-    )
