@@ -8,7 +8,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixCom, FixSymmetry
 from ase.filters import ExpCellFilter, Filter, FrechetCellFilter, StrainFilter, UnitCellFilter
-from ase.spacegroup import Spacegroup, get_spacegroup
+from ase.spacegroup import Spacegroup
+from ase.spacegroup.symmetrize import check_symmetry
 from optimize_cases import graphite, orthorhombic, puckered
 
 from asexlatent.optimize import DescriptorCalculator, SymmetricDescriptorOptimizer
@@ -99,6 +100,20 @@ def test_fix_cell():
         cell, scaled = relaxed(atoms, wrap(atoms), fix_cell=True)
         assert np.abs(cell).max() == 0
         assert np.abs(scaled).max() > 1e-3
+
+
+@pytest.mark.parametrize("solver", ["adam", "lm"])
+def test_a_held_cell_stays_even_when_it_is_far_too_dense(solver):
+    """Bounds would expand this cell (0.6 Å^3 per atom) if it were free."""
+    crystal = SymmetricCrystal.build(63, [1.4, 2.4, 1.5], [("C", "c", [0.0]), ("C", "c", [0.36])])
+    held, free = crystal.to_atoms(), crystal.to_atoms()
+    options = {"solver": solver, "symprec": 1e-3}
+    cell, scaled = relaxed(held, fix_cell=True, **options)
+    assert np.abs(cell).max() == 0
+    assert np.abs(scaled).max() > 1e-4
+    assert free.get_volume() / len(free) < 1
+    relaxed(free, **options)
+    assert free.get_volume() / len(free) > 0.999
 
 
 def test_the_threshold_counts_what_is_free():
@@ -203,7 +218,7 @@ def test_the_group_holds_throughout():
     atoms = puckered(0.04, a=2.5).to_atoms()
     opt = optimizer(atoms, solver="adam")
     seen = set()
-    opt.attach(lambda: seen.add(get_spacegroup(atoms, symprec=1e-4).no))
+    opt.attach(lambda: seen.add(check_symmetry(atoms, symprec=1e-4).number))
     opt.run(fmax=0.05, steps=15)
     assert seen == {194}
 

@@ -97,6 +97,17 @@ def test_atoms_come_back_in_their_own_cell():
     assert eq1(again) == pytest.approx(result.loss, abs=1e-9)
 
 
+def test_atoms_do_not_jump_by_lattice_vectors():
+    """Whatever side of a cell boundary the free coordinates end on."""
+    given = [orthorhombic(seed).to_atoms() for seed in range(8)]
+    moves = []
+    for atoms, result in zip(given, refine(given), strict=True):
+        after = result.to_atoms().get_scaled_positions(wrap=False)
+        moves.append(np.abs(after - atoms.get_scaled_positions(wrap=False)).max())
+        assert result.crystal is not None
+    assert 1e-3 < max(moves) < 0.1
+
+
 def test_failed_candidates_come_back_as_they_were():
     broken = Atoms("C2", positions=[[0, 0, 0], [1.4, 0, 0]], info={"x": 1})
     result, nothing = refine([broken, CrystalError("no row")])
