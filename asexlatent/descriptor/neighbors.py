@@ -69,6 +69,16 @@ def usable_crystals(scaled: Tensor, cells: Tensor, crystal: Tensor) -> Tensor:
     return usable & (torch.bincount(crystal[broken], minlength=len(cells)) == 0)
 
 
+def _require_usable(scaled: Tensor, cells: Tensor, crystal: Tensor) -> None:
+    usable = usable_crystals(scaled, cells, crystal)
+    if not bool(usable.all()):
+        first_bad = int((~usable).nonzero()[0, 0])
+        raise ValueError(
+            f"crystal {first_bad} of the batch has a cell without volume or a coordinate that is "
+            "no number; take it out before looking for neighbours"
+        )
+
+
 def neighbor_pairs(
     scaled: Tensor, cells: Tensor, crystal: Tensor, center_atoms: Tensor, rcut: float | Tensor
 ) -> NeighborPairs:
@@ -105,13 +115,7 @@ def neighbor_pairs(
     """
     scaled, cells = scaled.detach(), cells.detach()
     device = scaled.device
-    usable = usable_crystals(scaled, cells, crystal)
-    if not bool(usable.all()):
-        first_bad = int((~usable).nonzero()[0, 0])
-        raise ValueError(
-            f"crystal {first_bad} of the batch has a cell without volume or a coordinate that is "
-            "no number; take it out before looking for neighbours"
-        )
+    _require_usable(scaled, cells, crystal)
     cutoffs = torch.as_tensor(rcut, dtype=cells.dtype, device=device).expand(len(cells))
     slack = 1.0 + 16 * torch.finfo(cells.dtype).eps
     reach = slack * cutoffs[:, None] / plane_spacings(cells)  # in lattice vectors, (B, 3)
