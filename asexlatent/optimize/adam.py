@@ -79,8 +79,8 @@ class Adam:
         """Take one Adam step from the last proposal."""
         variables = current.variables
         owner = batch.variable_crystal
-        unit = variables.new_tensor([self.length_scale, math.radians(self.angle_scale), 1.0])
-        unit = unit[batch.variable_kind]
+        unit = torch.ones_like(variables).masked_fill(batch.variable_kind == 0, self.length_scale)
+        unit = unit.masked_fill(batch.variable_kind == 1, math.radians(self.angle_scale))
         gradient = self._clipped(batch, current.evaluation.gradient * unit)
         scale = self._condition(state, current.evaluation.value)
 

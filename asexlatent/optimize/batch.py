@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asexlatent.optimize.slot_map import SlotMap
 from asexlatent.symmetry import SymmetricCrystal
 from asexlatent.symmetry.lattice import lattice_variables
 
@@ -41,6 +43,9 @@ class CrystalBatch:
     variables. The free variables of crystal b are contiguous: first its free cell parameters
     (Å, radians), then the free fractional coordinates of its sites, in the order of
     `SymmetricCrystal.free_variables`. An index equal to V means "not a free variable".
+
+    What follows from the maps is computed once, when it is first asked for, and without asking
+    the device for a number: a step loop must not wait for it.
 
     Attributes
     ----------
@@ -110,24 +115,67 @@ class CrystalBatch:
         """Number of inequivalent sites of all crystals together, S."""
         return self.site_crystal.shape[0]
 
-    @property
+    @cached_property
     def atom_crystal(self) -> Tensor:
         """Owner of each atom, shape (N,)."""
         return self.site_crystal[self.atom_site]
 
-    @property
+    @cached_property
+    def atoms_per_crystal(self) -> Tensor:
+        """Number of atoms of each crystal, shape (B,)."""
+        total = torch.zeros_like(self.n_cell_variables)
+        return total.index_add_(0, self.site_crystal, self.multiplicity)
+
+    @cached_property
     def slot(self) -> Tensor:
         """Place of each variable among those of its own crystal, shape (V,)."""
         index = torch.arange(self.n_variables, device=self.variables.device)
         return index - self.first_variable[self.variable_crystal]
 
+    @cached_property
+    def cell_slots(self) -> Tensor:
+        """Variable index of each crystal's free cell parameters, V where unused, shape (B, 6)."""
+        slot = torch.arange(6, device=self.first_variable.device)
+        used = slot < self.n_cell_variables[:, None]
+        index = self.first_variable[:, None] + slot
+        return torch.where(used, index, torch.full_like(index, self.n_variables))
+
+    @cached_property
+    def cell_tie(self) -> Tensor:
+        """1 where a..gamma is the free cell parameter of a slot, else 0, shape (B, 6, 6)."""
+        tie = self.cell_slots[:, :, None] == self.cell_index[:, None, :]
+        return (tie & (self.cell_index < self.n_variables)[:, None, :]).to(self.variables)
+
+    @cached_property
+    def site_free(self) -> Tensor:
+        """Which of x, y, z of each site are free variables, bool, shape (S, 3)."""
+        return self.site_index < self.n_variables
+
+    @cached_property
+    def site_rotation(self) -> Tensor:
+        """Fractional movement of each site's representative atom per x, y, z, shape (S, 3, 3).
+
+        Zero for what is not free.
+        """
+        return self.atom_rotation[self.site_atom] * self.site_free[:, None, :]
+
     def sites_per_crystal(self) -> Tensor:
         """Number of inequivalent sites W of each crystal, shape (B,)."""
-        return torch.bincount(self.site_crystal, minlength=self.n_crystals)
+        return _count(self.site_crystal, self.n_crystals)
+
+    def slot_map(self, n: int) -> SlotMap:
+        """Variables as arrays of n slots for each crystal; kept for the next who asks."""
+        if n not in self._slot_maps:
+            self._slot_maps[n] = SlotMap.of(self, n)
+        return self._slot_maps[n]
+
+    @cached_property
+    def _slot_maps(self) -> dict[int, SlotMap]:
+        return {}
 
     def cell_parameters(self, variables: Tensor) -> Tensor:
         """Lengths (Å) and angles (radians) of all cells, shape (B, 6)."""
-        return self.cell_constant + _padded(variables)[self.cell_index]
+        return self.cell_constant + padded(variables)[self.cell_index]
 
     def cells(self, variables: Tensor) -> Tensor:
         """Cell matrices with lattice vectors as rows, ASE's standard form, shape (B, 3, 3)."""
@@ -142,7 +190,7 @@ class CrystalBatch:
 
     def site_coordinates(self, variables: Tensor) -> Tensor:
         """(x, y, z) of the Wyckoff table for each site, shape (S, 3)."""
-        return _padded(variables)[self.site_index]
+        return padded(variables)[self.site_index]
 
     def geometry(self, variables: Tensor) -> tuple[Tensor, Tensor]:
         """Cells (B, 3, 3) and fractional coordinates of all atoms (N, 3), not wrapped."""
@@ -206,12 +254,19 @@ class CrystalBatch:
 
     def variables_per_crystal(self) -> Tensor:
         """Number of free variables of each crystal, shape (B,)."""
-        return torch.bincount(self.variable_crystal, minlength=self.n_crystals)
+        return _count(self.variable_crystal, self.n_crystals)
 
 
-def _padded(variables: Tensor) -> Tensor:
-    """Append the zero that index V points to."""
+def padded(variables: Tensor) -> Tensor:
+    """Append to an array (V,) the zero that index V points to."""
     return torch.cat((variables, variables.new_zeros(1)))
+
+
+def _count(owner: Tensor, n: int) -> Tensor:
+    # a bincount would ask the device how long its result is
+    return torch.zeros(n, dtype=torch.long, device=owner.device).index_add_(
+        0, owner, torch.ones_like(owner)
+    )
 
 
 def _exclusive_cumsum(counts: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from asexlatent.optimize.batch import CrystalBatch
-from asexlatent.optimize.metric import Metric, cell_slots
+from asexlatent.optimize.batch import CrystalBatch, padded
+from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.objective import Iterate
 from asexlatent.optimize.solver import CellBounds, SolverState
 
@@ -154,12 +154,9 @@ def _dot(batch: CrystalBatch, first: Tensor, second: Tensor) -> Tensor:
 
 def _natural(batch: CrystalBatch, metric: Metric, gradient: Tensor) -> Tensor:
     """Steepest descent in physical lengths: the inverse metric times a gradient (V,)."""
-    padded = torch.cat((gradient, gradient.new_zeros(1)))
-    result = torch.zeros_like(padded)
-    per_site = torch.linalg.solve(metric.site_gram, padded[batch.site_index])
-    result[batch.site_index.reshape(-1)] = per_site.reshape(-1)
-    slots = cell_slots(batch)
-    per_cell = torch.linalg.solve(metric.cell_gram, padded[slots])
-    used = slots < batch.n_variables
-    result[slots[used]] = per_cell[used]
+    extended = padded(gradient)
+    result = torch.zeros_like(extended)
+    for gram, slots in ((metric.site_gram, batch.site_index), (metric.cell_gram, batch.cell_slots)):
+        solved = torch.linalg.solve_ex(gram, extended[slots]).result
+        result[slots.reshape(-1)] = solved.reshape(-1)  # what is no variable goes to the last place
     return result[:-1]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asexlatent.optimize.batch import CrystalBatch, Subset
+from asexlatent.descriptor.neighbors import inverse_cells
+from asexlatent.optimize.batch import CrystalBatch, Subset, padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,33 +41,28 @@ class Metric:
         cells = batch.cells(variables)
         strain = _cell_strain(batch, variables, cells)
         flat = strain.flatten(2)
-        cell_gram = flat @ flat.transpose(1, 2)
-        slot = torch.arange(6, device=variables.device)
-        used = slot < batch.n_cell_variables[:, None]
-        cell_gram = cell_gram + torch.diag_embed((~used).to(variables.dtype))
+        unused = batch.cell_slots == batch.n_variables
+        cell_gram = torch.bmm(flat, flat.transpose(1, 2)) + torch.diag_embed(unused.to(flat))
 
-        free = batch.site_index < batch.n_variables
-        rotation = batch.atom_rotation[batch.site_atom] * free[:, None, :]
-        displacement = rotation.transpose(1, 2) @ cells[batch.site_crystal]
-        site_gram = displacement @ displacement.transpose(1, 2)
-        site_gram = site_gram + torch.diag_embed((~free).to(variables.dtype))
-        return cls(site_gram, cell_gram, strain)
+        displacement = torch.bmm(batch.site_rotation.transpose(1, 2), cells[batch.site_crystal])
+        site_gram = torch.bmm(displacement, displacement.transpose(1, 2))
+        return cls(site_gram + torch.diag_embed((~batch.site_free).to(flat)), cell_gram, strain)
 
     def gradient_norm(self, batch: CrystalBatch, gradient: Tensor) -> Tensor:
         """Generalised gradient (B,) of a gradient (V,); see `generalized_gradient`."""
-        padded = torch.cat((gradient, gradient.new_zeros(1)))
-        per_site = padded[batch.site_index]
+        extended = padded(gradient)
+        per_site = extended[batch.site_index]
         # g^T Gram^-1 g is the squared norm of the Cartesian gradient within the site's freedom.
-        squared = (per_site * torch.linalg.solve(self.site_gram, per_site)).sum(1)
+        natural = torch.linalg.solve_ex(self.site_gram, per_site).result
+        squared = torch.bmm(per_site[:, None, :], natural[:, :, None])[:, 0, 0]
         # in the precision of the gradient: a quotient of integers would be float32
-        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals).to(gradient)
+        n_atoms = batch.atoms_per_crystal.to(gradient)
         share = n_atoms[batch.site_crystal] / batch.multiplicity
         site_norm = share * torch.sqrt(torch.clamp(squared, min=0))
 
-        per_cell = padded[cell_slots(batch)]
-        weights = torch.linalg.solve(self.cell_gram, per_cell)
-        strain_gradient = (weights[:, :, None, None] * self.cell_strain).sum(1)
-        cell_norm = strain_gradient.norm(dim=2).amax(dim=1)
+        weights = torch.linalg.solve_ex(self.cell_gram, extended[batch.cell_slots]).result
+        strain_gradient = torch.bmm(weights[:, None, :], self.cell_strain.flatten(2))
+        cell_norm = strain_gradient.view(-1, 3, 3).norm(dim=2).amax(dim=1)
         return cell_norm.scatter_reduce(0, batch.site_crystal, site_norm, "amax")
 
     def step_lengths(self, batch: CrystalBatch, step: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,12 +75,12 @@ class Metric:
         strain : Tensor, shape (B,)
             Norm of the symmetric strain of the cell.
         """
-        padded = torch.cat((step, step.new_zeros(1)))
-        per_site = padded[batch.site_index]
+        extended = padded(step)
+        per_site = extended[batch.site_index]
         moved = _norm2(self.site_gram, per_site)
         displacement = moved.new_zeros(batch.n_crystals)
         displacement = displacement.scatter_reduce(0, batch.site_crystal, moved, "amax")
-        per_cell = padded[cell_slots(batch)]
+        per_cell = extended[batch.cell_slots]
         strain = _norm2(self.cell_gram, per_cell)
         return torch.sqrt(displacement.clamp(min=0)), torch.sqrt(strain.clamp(min=0))
 
@@ -114,14 +110,6 @@ class Metric:
     def clone(self) -> Metric:
         """Return a copy that shares no memory."""
         return Metric(self.site_gram.clone(), self.cell_gram.clone(), self.cell_strain.clone())
-
-
-def cell_slots(batch: CrystalBatch) -> Tensor:
-    """Variable index of each crystal's free cell parameters, V where unused, shape (B, 6)."""
-    slot = torch.arange(6, device=batch.first_variable.device)
-    used = slot < batch.n_cell_variables[:, None]
-    index = batch.first_variable[:, None] + slot
-    return torch.where(used, index, torch.full_like(index, batch.n_variables))
 
 
 def generalized_gradient(
@@ -159,20 +147,18 @@ def _cell_strain(batch: CrystalBatch, variables: Tensor, cells: Tensor) -> Tenso
     1/2 C^-1 dG C^-T; dG is elementary in lengths and angles.
     """
     lengths, angles = batch.cell_parameters(variables).split(3, dim=1)
-    d_metric = lengths.new_zeros(batch.n_crystals, 6, 3, 3)
-    cosines = torch.cos(angles)
-    # angle k lies between the two vectors that are not vector k
-    for k, (i, j) in enumerate(((1, 2), (0, 2), (0, 1))):
-        for p, q in ((i, j), (j, i)):
-            d_metric[:, p, p, q] = lengths[:, q] * cosines[:, k]
-            d_metric[:, q, p, q] = lengths[:, p] * cosines[:, k]
-            d_metric[:, 3 + k, p, q] = -lengths[:, p] * lengths[:, q] * torch.sin(angles[:, k])
-        d_metric[:, k, k, k] = 2 * lengths[:, k]
-    inverse = torch.linalg.inv(cells)[:, None]
-    strain = 0.5 * inverse @ d_metric @ inverse.transpose(2, 3)
+    axis = torch.arange(3, device=lengths.device)
+    # angle k lies between the two vectors i, j that are not vector k
+    between = (axis[:, None, None] + axis[:, None] + axis == 3) & (axis[:, None] != axis)
+    between = between.to(lengths)
+    cosines = (torch.cos(angles) @ between.flatten(1)).view(-1, 3, 3)
+    cosines = cosines + torch.diag(between.new_ones(3))
+    # G_ij = l_i l_j cos_ij: both factors give a term to the derivative for a length
+    one = torch.diag_embed((cosines * lengths[:, None]).transpose(1, 2)).permute(0, 2, 3, 1)
+    sines = torch.sin(angles)[:, :, None, None] * between
+    by_angle = -sines * (lengths[:, :, None] * lengths[:, None])[:, None]
+    d_metric = torch.cat((one + one.transpose(2, 3), by_angle), dim=1)
     # Parameters that symmetry ties together (a = b) act through one free variable.
-    slot = batch.cell_index - batch.first_variable[:, None]
-    slot = torch.where(batch.cell_index < batch.n_variables, slot, torch.full_like(slot, 6))
-    gathered = strain.new_zeros(batch.n_crystals, 7, 3, 3)
-    gathered.scatter_add_(1, slot[:, :, None, None].expand_as(strain), strain)
-    return gathered[:, :6]
+    tied = torch.bmm(batch.cell_tie, d_metric.flatten(2)).unflatten(2, (3, 3))
+    inverse = inverse_cells(cells)[:, None]
+    return 0.5 * inverse @ tied @ inverse.transpose(2, 3)

@@ -96,28 +96,28 @@ class CellBounds:
         a cell fall back to it.
         """
         angle = math.radians(self.min_angle)
-        low = trial.new_tensor([self.min_length, angle, -math.inf])
-        high = trial.new_tensor([self.max_length, math.pi - angle, math.inf])
-        kind = batch.variable_kind
-        lower = torch.minimum(low[kind], previous)
-        upper = torch.maximum(high[kind], previous)
-        trial = torch.clamp(trial, min=lower, max=upper)
+        is_length, is_angle = batch.variable_kind == 0, batch.variable_kind == 1
+        none = torch.full_like(trial, math.inf)
+        low = (-none).masked_fill(is_length, self.min_length).masked_fill(is_angle, angle)
+        high = none.masked_fill(is_length, self.max_length).masked_fill(is_angle, math.pi - angle)
+        low, high = torch.minimum(low, previous), torch.maximum(high, previous)
+        trial = torch.clamp(trial, min=low, max=high)
 
-        impossible = _volume_factor(batch, trial) < torch.minimum(
-            _volume_factor(batch, previous), trial.new_tensor(0.05)
-        )
-        back = impossible[batch.variable_crystal] & (kind == 1)
+        before = _volume_factor(batch.cell_parameters(previous))
+        parameters = batch.cell_parameters(trial)
+        factor = _volume_factor(parameters)
+        impossible = factor < before.clamp(max=0.05)
+        back = impossible[batch.variable_crystal] & is_angle
         trial = torch.where(back, previous, trial)
 
-        lengths = batch.cell_parameters(trial)[:, :3]
-        volume = lengths.prod(1) * torch.sqrt(_volume_factor(batch, trial))
-        n_atoms = torch.bincount(batch.atom_crystal, minlength=batch.n_crystals)
-        scale = (self.min_volume_per_atom * n_atoms / volume) ** (1 / 3)
+        a, b, c = parameters[:, :3].unbind(1)
+        volume = a * b * c * torch.sqrt(torch.where(impossible, before, factor))
+        scale = (self.min_volume_per_atom * batch.atoms_per_crystal.to(volume) / volume) ** (1 / 3)
         scale = torch.clamp(scale, min=1.0)[batch.variable_crystal]
-        return torch.where(kind == 0, trial * scale, trial)
+        return torch.where(is_length, trial * scale, trial)
 
 
-def _volume_factor(batch: CrystalBatch, variables: Tensor) -> Tensor:
-    """(V / abc)^2 of each cell, shape (B,); not positive when the angles are impossible."""
-    cosines = torch.cos(batch.cell_parameters(variables)[:, 3:])
-    return 1 - (cosines**2).sum(1) + 2 * cosines.prod(1)
+def _volume_factor(parameters: Tensor) -> Tensor:
+    """(V / abc)^2 of cells (B, 6), shape (B,); not positive when the angles are impossible."""
+    x, y, z = torch.cos(parameters[:, 3:]).unbind(1)
+    return 1 - (x * x + y * y + z * z) + 2 * x * y * z
