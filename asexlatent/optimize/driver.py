@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 
@@ -78,6 +79,10 @@ class BatchMinimizer:
         Threshold on the generalised gradient; 0 never converges.
     movable : Tensor of bool, shape (V,), optional
         Free variables that may change. Default: all.
+    metric : callable
+        Of batch and variables; makes what measures steps and gradients, a `Metric` or what
+        answers as one. Crystals may be moved in other unknowns than their free variables by a
+        batch, an objective and a metric of such unknowns (`asexlatent.latent.space`).
     """
 
     # Packing a smaller working set costs about one step; wait until it pays.
@@ -90,18 +95,21 @@ class BatchMinimizer:
         solver: Solver,
         fmax: float = 0.05,
         movable: Tensor | None = None,
+        metric: Callable[[CrystalBatch, Tensor], Metric] = Metric.at,
     ):
         self.batch = batch
+        self.metric = metric
         self.objective = objective
         self.solver = solver
         self.fmax = fmax
-        self.movable = torch.ones_like(batch.variable_kind) > 0 if movable is None else movable
+        self.movable = None if movable is None or bool(movable.all()) else movable
         problem = objective.bind(batch)
         start = self._look(batch, problem, batch.variables, self.movable)
         self.initial_losses = start.evaluation.value.clone()
         norm = start.metric.gradient_norm(batch, start.evaluation.gradient)
         count = torch.zeros(batch.n_crystals, dtype=torch.int64, device=norm.device)
-        self._whole = _Track(start.clone(), start.clone(), norm, count, count.clone())
+        current = start.without_curvature().clone()
+        self._whole = _Track(current, start.clone(), norm, count, count.clone())
         self._whole_state = solver.start(batch)
         self._open(batch, problem, torch.ones_like(count) > 0)
         self._classify()
@@ -111,38 +119,41 @@ class BatchMinimizer:
     @property
     def n_active(self) -> int:
         """Crystals still moving."""
-        return int((self._work.code == _RUNNING).sum())
+        if self._n_active is None:  # the one number that a step asks the device for
+            self._n_active = int((self._work.code == _RUNNING).sum())
+        return self._n_active
 
     def step(self) -> bool:
         """Move every active crystal once; returns whether any is still active after it."""
-        self._repack()
         if not self.n_active:
             return False
+        self._repack()
         work, batch = self._work, self._batch
         active = work.code == _RUNNING
         owner = batch.variable_crystal
-        moves = active[owner] & self._movable
+        moves = active[owner] if self._movable is None else active[owner] & self._movable
         proposal = self.solver.propose(batch, self._state, work.current, work.best)
         broken = ~torch.isfinite(proposal) & moves
         variables = torch.where(moves & ~broken, proposal, work.current.variables)
         lost = torch.zeros_like(work.code).index_add_(0, owner, broken.long()) > 0
         new = self._look(batch, self._problem, variables, self._movable)
-        work.current = new.where(batch.subset(active), work.current)
+        work.current = new.without_curvature().where(batch.subset(active), work.current)
         work.steps = work.steps + active
 
         better = active & (new.evaluation.value < work.best.evaluation.value)
         work.best = new.where(batch.subset(better), work.best)
         norm = new.metric.gradient_norm(batch, new.evaluation.gradient)
         work.norm = torch.where(better, norm, work.norm)
-        work.code = torch.where(active & lost, _NOT_FINITE, work.code)
+        work.code = work.code.masked_fill(active & lost, _NOT_FINITE)
         self._classify()
-        return bool(self.n_active)
+        return self.n_active > 0
 
     def stop(self, crystals: Tensor) -> None:
         """Take crystals, a mask of shape (B,), out of the run where they are."""
         work = self._work
         stop = crystals[self._mask.crystals] & (work.code == _RUNNING)
-        work.code = torch.where(stop, _STOPPED, work.code)
+        work.code = work.code.masked_fill(stop, _STOPPED)
+        self._n_active = None
 
     def resume(self, fmax: float) -> None:
         """Continue with another threshold: crystals that miss it become active again."""
@@ -150,7 +161,7 @@ class BatchMinimizer:
         self._flush()
         whole = self._whole
         reopen = (whole.code == _CONVERGED) & ~(whole.norm < fmax)
-        whole.code = torch.where(reopen, _RUNNING, whole.code)
+        whole.code = whole.code.masked_fill(reopen, _RUNNING)
         self._open(self.batch, self.objective.bind(self.batch), torch.ones_like(whole.code) > 0)
         self._classify()
 
@@ -227,7 +238,7 @@ class BatchMinimizer:
         iterates = (
             Iterate(
                 cast[f"{name}.variables"],
-                Metric.at(self.batch, cast[f"{name}.variables"]),
+                self.metric(self.batch, cast[f"{name}.variables"]),
                 Evaluation(**{f.name: cast.get(f"{name}.{f.name}") for f in fields(Evaluation)}),
             )
             for name in ("current", "best")
@@ -243,20 +254,23 @@ class BatchMinimizer:
     # -- the working set ------------------------------------------------------------------------
 
     def _look(
-        self, batch: CrystalBatch, problem: Problem, variables: Tensor, movable: Tensor
+        self, batch: CrystalBatch, problem: Problem, variables: Tensor, movable: Tensor | None
     ) -> Iterate:
         """Evaluate the objective, as the solver needs it."""
-        metric = Metric.at(batch, variables)
+        metric = self.metric(batch, variables)
         evaluation = problem.evaluate(variables, metric if self.solver.needs_curvature else None)
-        return Iterate(variables, metric, masked(batch, evaluation, movable))
+        if movable is not None:
+            evaluation = masked(batch, evaluation, movable)
+        return Iterate(variables, metric, evaluation)
 
     def _open(self, batch: CrystalBatch, problem: Problem, keep: Tensor) -> None:
         """Make the crystals of `keep`, a mask over the whole batch, the working set."""
         self._batch, self._problem = batch, problem
         self._mask = self.batch.subset(keep)
-        self._movable = self.movable[self._mask.variables]
+        self._movable = None if self.movable is None else self.movable[self._mask.variables]
         self._work = self._whole.select(self._mask)
         self._state = self._whole_state.select(self._mask)
+        self._n_active = None
 
     def _flush(self) -> None:
         """Write the working set back into the whole."""
@@ -265,13 +279,11 @@ class BatchMinimizer:
 
     def _repack(self) -> None:
         """Leave finished crystals behind once they are a fair share of the working set."""
-        active = self._work.code == _RUNNING
-        finished = int((~active).sum())
-        if not finished or finished < self.repack_fraction * active.numel():
+        finished = self._batch.n_crystals - self.n_active
+        if not finished or finished < self.repack_fraction * self._batch.n_crystals:
             return
         self._flush()
-        if finished == active.numel():
-            return
+        active = self._work.code == _RUNNING
         keep = self._mask.crystals.clone()
         keep[self._mask.crystals] = active
         batch = self._batch.select(active)
@@ -282,20 +294,19 @@ class BatchMinimizer:
         work = self._work
         running = work.code == _RUNNING
         small = work.norm < self.fmax
-        code = torch.where(self.solver.stalled(self._state), _STALLED, _RUNNING)
-        code = torch.where(small & ~work.best.evaluation.isolated, _CONVERGED, code)
-        code = torch.where(small & work.best.evaluation.isolated, _ISOLATED, code)
+        code = torch.zeros_like(work.code).masked_fill(self.solver.stalled(self._state), _STALLED)
+        code = code.masked_fill(small, _CONVERGED)
+        code = code.masked_fill(small & work.best.evaluation.isolated, _ISOLATED)
         finite = torch.isfinite(work.current.evaluation.value)
         finite &= torch.isfinite(work.best.evaluation.value)
-        code = torch.where(finite, code, _NOT_FINITE)
-        work.code = torch.where(running, code, work.code)
+        work.code = torch.where(running, code.masked_fill(~finite, _NOT_FINITE), work.code)
+        self._n_active = None
 
 
 def masked(batch: CrystalBatch, evaluation: Evaluation, movable: Tensor) -> Evaluation:
     """Take the variables that may not change, False in `movable` (V,), out of an evaluation."""
     curvature = evaluation.curvature
     if curvature is not None:
-        free = curvature.new_zeros(curvature.shape[:2])
-        free[batch.variable_crystal, batch.slot] = movable.to(free.dtype)
+        free = batch.slot_map(curvature.shape[1]).pad(movable.to(curvature))
         curvature = curvature * free[:, :, None] * free[:, None, :]
     return replace(evaluation, gradient=evaluation.gradient * movable, curvature=curvature)
