@@ -11,6 +11,7 @@ from asexlatent.symmetry.lattice import (
     lattice_variables,
     parameters_from_cell,
 )
+from asexlatent.symmetry.random_crystals import RandomCrystals
 from asexlatent.symmetry.rows import TABLE_COLUMNS, RowProjection, from_row, to_row
 from asexlatent.symmetry.table import TableRow, read_table
 from asexlatent.symmetry.wyckoff import (
@@ -29,6 +30,7 @@ __all__ = [
     "Embedding",
     "LatticeVariables",
     "Projection",
+    "RandomCrystals",
     "RowProjection",
     "Site",
     "SymmetricCrystal",
