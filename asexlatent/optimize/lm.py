@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from asexlatent.optimize.batch import CrystalBatch
-from asexlatent.optimize.jacobian import SlotMap
 from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.objective import Iterate
+from asexlatent.optimize.slot_map import SlotMap
 from asexlatent.optimize.solver import CellBounds, SolverState
 
 
@@ -67,12 +67,12 @@ class LevenbergMarquardt:
     ) -> Tensor:
         """Take one damped Gauss-Newton step from the best iterate."""
         memory = state.per_crystal
-        curvature, n_slots = best.evaluation.curvature, best.evaluation.curvature.shape[1]
-        slots = SlotMap.of(batch, n_slots)
+        curvature = best.evaluation.curvature
+        slots = batch.slot_map(curvature.shape[1])
         scale = self._scale(batch, slots, best.metric)
         self._update(memory, current.evaluation.value, best.evaluation.value, curvature, scale)
 
-        gradient = slots.pad(best.evaluation.gradient, batch.n_crystals)
+        gradient = slots.pad(best.evaluation.gradient)
         matrix = curvature + memory["damping"][:, None, None] * scale
         factor, _ = torch.linalg.cholesky_ex(matrix)
         step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
@@ -117,15 +117,11 @@ class LevenbergMarquardt:
         """Squared lengths (Å^2) of steps as a matrix (B, n, n); unit where slots are empty."""
         n = slots.n
         total = metric.site_gram.new_zeros(batch.n_crystals * (n + 1) * (n + 1))
-        row = batch.site_crystal[:, None] * (n + 1) + slots.site
-        index = row[:, :, None] * (n + 1) + slots.site[:, None, :]
-        total.index_add_(0, index.reshape(-1), metric.site_gram.reshape(-1))
+        total.index_add_(0, slots.pair.reshape(-1), metric.site_gram.reshape(-1))
         total = total.view(batch.n_crystals, n + 1, n + 1)[:, :n, :n]
-        used = torch.arange(n, device=total.device) < batch.variables_per_crystal()[:, None]
-        total = total + torch.diag_embed((~used).to(total.dtype))
-        n_cell = min(6, n)
-        in_cell = torch.arange(n_cell, device=total.device) < batch.n_cell_variables[:, None]
+        total = total + torch.diag_embed((~slots.used).to(total))
+        m = min(6, n)
+        in_cell = slots.cell[:, :m] < n
         in_cell = in_cell[:, :, None] & in_cell[:, None, :]
-        cell = metric.cell_gram[:, :n_cell, :n_cell] * in_cell
-        total[:, :n_cell, :n_cell] += self.cell_length**2 * cell
+        total[:, :m, :m] += self.cell_length**2 * metric.cell_gram[:, :m, :m] * in_cell
         return total

@@ -7,7 +7,7 @@ fits: the descriptor loss here, an energy, or their sum.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -105,6 +105,10 @@ class Iterate:
         self.variables[mask.variables] = part.variables
         self.metric.put(mask, part.metric)
         self.evaluation.put(mask, part.evaluation)
+
+    def without_curvature(self) -> Iterate:
+        """Return the same without the largest of its tensors."""
+        return replace(self, evaluation=replace(self.evaluation, curvature=None))
 
     def clone(self) -> Iterate:
         """Return a copy that shares no memory."""

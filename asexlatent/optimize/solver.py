@@ -60,8 +60,8 @@ class Solver(Protocol):
     ) -> Tensor:
         """Next variables to evaluate, shape (V,); updates `state`.
 
-        `current` is the last proposal with its evaluation, `best` the iterate of lowest value
-        that each crystal has seen.
+        `current` is the last proposal with its evaluation (no curvature), `best` the iterate of
+        lowest value that each crystal has seen.
         """
         ...
 
