@@ -51,6 +51,10 @@ class Refinement:
         How a valid crystal was reached: "descent" from the candidate itself, "perturbed" from
         the candidate with noise, "fresh" from free variables drawn anew under the same space
         group and Wyckoff positions. Empty for one that is not valid.
+        Rounds with a latent stage (`asexlatent.latent.refine_dual_level`) add paths of their own.
+    round : int
+        Round in which a crystal became valid; of another one, the last that tried. 0 is the
+        refinement of the candidates themselves.
     displacement : float
         Largest movement of an atom (Å) when the candidate was made symmetric.
     source : the candidate as it came in.
@@ -68,6 +72,7 @@ class Refinement:
     steps: int = 0
     valid: bool = False
     path: str = ""
+    round: int = 0
     displacement: float = 0.0
     embedding: Embedding | None = None
 

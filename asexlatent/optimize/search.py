@@ -97,7 +97,7 @@ class Search:
         self.near, self.solver, self.restarts = objective, solver, restarts
         self.far: Objective | None = None
         # An environment that does not know its structure cannot be widened: no approach then.
-        if restarts.count and restarts.approach_steps and environment.structure is not None:
+        if restarts.searching and restarts.approach_steps and environment.structure is not None:
             wide = environment.widened(restarts.approach_factor)
             self.far = DescriptorLoss(wide, skin=0.3)
         self.keys, self.max_steps, self.fmax = list(keys), steps, fmax
@@ -115,7 +115,7 @@ class Search:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Run; yields the numbers of finished and of valid crystals after every step."""
-        for attempt in range(self.restarts.count + 1):
+        for attempt in self.restarts.attempts:
             mask = self.found.rank < 3
             if not bool(mask.any()):
                 return
@@ -124,9 +124,9 @@ class Search:
             for n_finished in self._attempt:
                 yield settled + n_finished, valid
             self._take()
-        failed = f"the motif was not reached in {self.restarts.count + 1} attempts"
+        failed = f"the motif was not reached in {len(self.restarts.attempts)} attempts"
         for k, rank in enumerate(self.found.rank.tolist()):
-            if self.restarts.count and rank < 2:
+            if self.restarts.searching and rank < 2:
                 self.found.reports[k] = (Status.STALLED, failed)
 
     def finish(self) -> Found:
@@ -232,7 +232,7 @@ class _Attempt:
         for step in range(1, self.search.max_steps + 1):
             if not minimizer.step():
                 break
-            if policy.count and step == policy.descent_steps:
+            if policy.searching and step == policy.descent_steps:
                 self.seen = self._motif()
                 self.snapshot = minimizer.variables, minimizer.losses, minimizer.gradient_norms
                 self.snapshot = tuple(part.clone() for part in self.snapshot)
@@ -252,7 +252,7 @@ class _Attempt:
             loss = self.search.near.bind(self.batch).evaluate(variables).value
         good, reports = self._motif(), minimizer.reports()
         rank = torch.where(good, 3, 1)
-        if self.search.restarts.count:
+        if self.search.restarts.searching:
             lost = self.seen & ~good
             if self.snapshot is not None:
                 owner = lost[self.batch.variable_crystal]

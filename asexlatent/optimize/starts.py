@@ -64,6 +64,8 @@ class Restarts:
         the space group and the Wyckoff positions with the candidate.
     seed : int
         Random numbers are keyed by (seed, index of the crystal, attempt).
+    first : int
+        Number of the first attempt: a search that goes on where another one ended.
     """
 
     count: int = 0
@@ -74,6 +76,17 @@ class Restarts:
     reference_density: bool = True
     fresh: bool = True
     seed: int = 0
+    first: int = 0
+
+    @property
+    def attempts(self) -> range:
+        """Numbers of the attempts; 0 is the one from the candidate itself."""
+        return range(self.first, self.first + self.count + 1)
+
+    @property
+    def searching(self) -> bool:
+        """Whether there is more than one descent from the candidate."""
+        return self.count > 0 or self.first > 0
 
     def start(self, attempt: int) -> Start:
         """Where attempt 0, 1, ... begins."""
