@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_CHUNK = 1_000_000  # candidate pairs handled at a time: bounds the memory, not the result
-_FLAT = 0.01  # Å
+from asexlatent.descriptor.images import (
+    ImageSearch,
+    chunks,
+    expand,
+    inverse_cells,
+    triangular_cells,
+)
+
+_FLAT = 1e-3  # Å^3
 
 
 class NeighborPairs(NamedTuple):
-    """Flat list of pairs, sorted by centre, then neighbour, then shift.
+    """Flat list of pairs, sorted by centre, then neighbour, then shift (last component first).
 
     The vector of a pair is ``(scaled[neighbor] + shift - scaled[center_atom]) @ cell``.
 
@@ -32,39 +38,17 @@ class NeighborPairs(NamedTuple):
     shifts: Tensor
 
 
-def inverse_cells(cells: Tensor) -> Tensor:
-    """Inverses (B, 3, 3) of cells (B, 3, 3) by cross products, without any check."""
-    a, b, c = cells.unbind(-2)
-    cross = torch.linalg.cross
-    normals = torch.stack((cross(b, c), cross(c, a), cross(a, b)), -1)
-    return normals / (a * normals[..., 0]).sum(-1)[..., None, None]
-
-
-def plane_spacings(cells: Tensor) -> Tensor:
-    """Distances in Å between the lattice planes, without any check.
-
-    Parameters
-    ----------
-    cells
-        (B, 3, 3), lattice vectors in rows, Å.
-
-    Returns
-    -------
-    Tensor
-        (B, 3); 0 or not a number for a cell without volume.
-    """
-    return 1.0 / inverse_cells(cells).norm(dim=-2)
-
-
 def usable_crystals(scaled: Tensor, cells: Tensor, crystal: Tensor) -> Tensor:
     """(B,) bool: which crystals have a cell with volume and finite coordinates.
 
-    Without volume means lattice planes less than 0.01 Å apart, where the images cannot be counted.
-
+    Without volume means below 0.001 Å^3, or nothing but rounding beside the lengths of the cell.
     Parameters as in `neighbor_pairs`.
     """
-    spacings = plane_spacings(cells.detach())
-    usable = (spacings > _FLAT).all(-1) & torch.isfinite(spacings).all(-1)
+    cells = cells.detach()
+    a, b, c = cells.unbind(-2)
+    volumes = (torch.linalg.cross(a, b) * c).sum(-1).abs()
+    rounding = 1e4 * torch.finfo(cells.dtype).eps * cells.norm(dim=-1).prod(-1)
+    usable = (volumes > _FLAT) & (volumes > rounding) & torch.isfinite(volumes)
     broken = ~torch.isfinite(scaled.detach()).all(-1)
     return usable & (torch.bincount(crystal[broken], minlength=len(cells)) == 0)
 
@@ -84,11 +68,8 @@ def neighbor_pairs(
 ) -> NeighborPairs:
     """All neighbours nearer than ``rcut`` of the given centre atoms.
 
-    For every centre and every atom of its crystal, the lattice shifts that can be near enough are
-    counted axis by axis from the spacing of the lattice planes and only those are tried, so nothing
-    depends on the shape of the cell, on how many images are needed or on whether the atoms are
-    wrapped. An atom is its own neighbour through its images, never through the zero shift; another
-    atom at the same place is a neighbour.
+    Any cell shape, any number of images, atoms wrapped or not. An atom is its own neighbour through
+    its images, never through the zero shift; another atom at the same place is a neighbour.
 
     Parameters
     ----------
@@ -117,85 +98,25 @@ def neighbor_pairs(
     device = scaled.device
     _require_usable(scaled, cells, crystal)
     cutoffs = torch.as_tensor(rcut, dtype=cells.dtype, device=device).expand(len(cells))
-    slack = 1.0 + 16 * torch.finfo(cells.dtype).eps
-    reach = slack * cutoffs[:, None] / plane_spacings(cells)  # in lattice vectors, (B, 3)
-
     order = torch.argsort(crystal, stable=True)
     per_crystal = torch.bincount(crystal, minlength=len(cells))
     first = torch.cumsum(per_crystal, 0) - per_crystal
     home = crystal[center_atoms]
-    counts = per_crystal[home]
+    frames = triangular_cells(cells)
+    columns = tuple(frames[:, axis:, axis].contiguous() for axis in range(3))
+    search = ImageSearch(scaled, cells, columns, cutoffs)
     parts = []
-    for start, stop in _chunks(counts, _CHUNK):
-        rows = torch.arange(start, stop, device=device)
-        center, rank = _expand(counts[start:stop])
-        center = rows[center]
-        atom = order[first[home[center]] + rank]
-        parts.extend(_search(scaled, cells, cutoffs, reach, center, atom, center_atoms, home))
+    for start, stop in chunks(per_crystal[home]):
+        center, rank = expand(per_crystal[home[start:stop]])
+        center = center + start
+        place = home[center]
+        atom = order[first[place] + rank]
+        for which, shifts in search.images(center_atoms[center], atom, place):
+            parts.append((center[which], atom[which], shifts))
     if not parts:
         empty = torch.zeros(0, dtype=torch.long, device=device)
         return NeighborPairs(empty, empty, torch.zeros(0, 3, dtype=torch.long, device=device))
     return NeighborPairs(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-
-def _search(
-    scaled: Tensor,
-    cells: Tensor,
-    cutoffs: Tensor,
-    reach: Tensor,
-    center: Tensor,
-    atom: Tensor,
-    center_atoms: Tensor,
-    home: Tensor,
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Pairs among (center, atom) candidates, over all their lattice shifts."""
-    itself = center_atoms[center]
-    place = home[center]
-    offset = scaled[atom] - scaled[itself]
-    slack = 16 * torch.finfo(scaled.dtype).eps * (1.0 + offset.abs())
-    low = torch.ceil(-reach[place] - offset - slack).long()
-    spans = (torch.floor(reach[place] - offset + slack).long() - low + 1).clamp(min=0)
-    counts = spans.prod(1)
-    found = []
-    for start, stop in _chunks(counts, _CHUNK):
-        which, rank = _expand(counts[start:stop])
-        which = which + start
-        span = spans[which]
-        last = rank % span[:, 2]
-        rest = rank // span[:, 2]
-        shift = low[which] + torch.stack((rest // span[:, 1], rest % span[:, 1], last), 1)
-        where = place[which]
-        steps = offset.index_select(0, which) + shift
-        near = squared_lengths(steps, cells.index_select(0, where)) < (cutoffs**2)[where]
-        near = near.nonzero().ravel()
-        which, shift = which[near], shift.index_select(0, near)
-        other = ((atom != itself)[which] | (shift != 0).any(1)).nonzero().ravel()
-        which, shift = which[other], shift.index_select(0, other)
-        found.append((center[which], atom[which], shift))
-    return found
-
-
-def squared_lengths(steps: Tensor, cells: Tensor) -> Tensor:
-    """Squared lengths (P,) in Å^2 of fractional steps (P, 3) in cells (P, 3, 3)."""
-    x, y, z = torch.bmm(steps.unsqueeze(1), cells).squeeze(1).unbind(1)
-    return x * x + y * y + z * z
-
-
-def _expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Index i repeated counts[i] times, and the running number 0 .. counts[i] - 1 beside it."""
-    index = torch.repeat_interleave(counts)
-    starts = torch.cumsum(counts, 0) - counts
-    return index, torch.arange(len(index), device=counts.device) - starts[index]
-
-
-def _chunks(counts: Tensor, limit: int) -> list[tuple[int, int]]:
-    """Cut 0 .. len(counts) into ranges whose counts sum to about ``limit``."""
-    if len(counts) == 0:
-        return []
-    blocks = torch.cumsum(counts, 0) // limit
-    starts = torch.nonzero(torch.diff(blocks)).flatten() + 1
-    edges = [0, *starts.tolist(), len(counts)]
-    return list(pairwise(edges))
 
 
 def pair_vectors(

@@ -1,0 +1,138 @@
+"""Periodic images: which lattice shifts bring an atom near another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 1_000_000  # candidates handled at a time: bounds the memory, not the result
+
+
+class ImageSearch(NamedTuple):
+    """Which images of an atom are near: lattice planes first, then lines, then points.
+
+    In a frame with a along x and b in the xy plane, the third shift alone decides the height of
+    the image, the second then its distance from a line, the first its place on it. Each range is
+    exact, so the work grows with the number of planes, lines and points that a sphere meets and
+    not with the box around it, however skewed the cell.
+    """
+
+    scaled: Tensor
+    cells: Tensor
+    columns: tuple[Tensor, ...]  # (B, 3 - axis): how the shifts from axis on move coordinate axis
+    cutoffs: Tensor
+
+    def images(
+        self, center: Tensor, atom: Tensor, place: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Row numbers and shifts (.., 3) of the near images, in parts.
+
+        ``center`` and ``atom`` are atom indices, ``place`` their crystals, all (Q,).
+        """
+        offset = self.scaled[atom] - self.scaled[center]
+        rows = torch.arange(len(atom), device=atom.device)
+        squares = (self.cutoffs**2)[place]
+        none = offset.new_zeros(len(atom), 0)
+        for which, shifts in self._along(2, rows, none, squares, offset, place):
+            steps = offset.index_select(0, which) + shifts
+            cells = self.cells.index_select(0, place[which])
+            near = squared_lengths(steps, cells) < squares[which]
+            near &= (atom != center)[which] | (shifts != 0).any(1)
+            near = near.nonzero().ravel()
+            yield which[near], shifts.index_select(0, near).long()
+
+    def _along(
+        self, axis: int, rows: Tensor, shifts: Tensor, left: Tensor, offset: Tensor, place: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Extend shifts along the axes above ``axis`` (Q', 2 - axis) by this axis and those below.
+
+        ``left`` is what the squared distance may still grow by.
+        """
+        column = self.columns[axis].index_select(0, place[rows])
+        steps = offset.index_select(0, rows)
+        base, step = steps[:, axis] * column[:, 0], column[:, 0]
+        for i in range(1, 3 - axis):
+            base = base + (steps[:, axis + i] + shifts[:, i - 1]) * column[:, i]
+        base = base / step
+        half = left.clamp(min=0.0).sqrt() / step
+        slack = 64 * torch.finfo(base.dtype).eps * (1.0 + base.abs() + half)
+        low = torch.ceil(-half - base - slack)
+        counts = (torch.floor(half - base + slack) - low + 1.0).long().clamp(min=0)
+        for start, stop in chunks(counts):
+            which, rank = expand(counts[start:stop])
+            which = which + start
+            new = low[which] + rank
+            longer = torch.cat((new[:, None], shifts.index_select(0, which)), 1)
+            if axis == 0:
+                yield rows[which], longer
+                continue
+            smaller = left[which] - ((base[which] + new) * step[which]) ** 2
+            yield from self._along(axis - 1, rows[which], longer, smaller, offset, place)
+
+
+def squared_lengths(steps: Tensor, cells: Tensor) -> Tensor:
+    """Squared lengths (P,) in Å^2 of fractional steps (P, 3) in cells (P, 3, 3)."""
+    x, y, z = torch.bmm(steps.unsqueeze(1), cells).squeeze(1).unbind(1)
+    return x * x + y * y + z * z
+
+
+def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Index i repeated counts[i] times, and the running number 0 .. counts[i] - 1 beside it."""
+    index = torch.repeat_interleave(counts)
+    starts = torch.cumsum(counts, 0) - counts
+    return index, torch.arange(len(index), device=counts.device) - starts[index]
+
+
+def chunks(counts: Tensor) -> list[tuple[int, int]]:
+    """Cut 0 .. len(counts) into ranges whose counts sum to about `CHUNK`."""
+    if len(counts) == 0:
+        return []
+    blocks = torch.cumsum(counts, 0) // CHUNK
+    starts = torch.nonzero(torch.diff(blocks)).flatten() + 1
+    edges = [0, *starts.tolist(), len(counts)]
+    return list(pairwise(edges))
+
+
+def inverse_cells(cells: Tensor) -> Tensor:
+    """Inverses (B, 3, 3) of cells (B, 3, 3) by cross products, without any check."""
+    a, b, c = cells.unbind(-2)
+    cross = torch.linalg.cross
+    normals = torch.stack((cross(b, c), cross(c, a), cross(a, b)), -1)
+    return normals / (a * normals[..., 0]).sum(-1)[..., None, None]
+
+
+def triangular_cells(cells: Tensor) -> Tensor:
+    """The same cells (B, 3, 3) turned so that a lies along x and b in the xy plane."""
+    a, b, c = cells.unbind(-2)
+    along = a.norm(dim=-1)
+    normal = torch.linalg.cross(a, b)
+    area = normal.norm(dim=-1)
+    sideways = (torch.linalg.cross(normal, a) * c).sum(-1) / (area * along)
+    zero = torch.zeros_like(along)
+    rows = (
+        (along, zero, zero),
+        ((a * b).sum(-1) / along, area / along, zero),
+        ((a * c).sum(-1) / along, sideways, (normal * c).sum(-1).abs() / area),
+    )
+    # a left-handed cell is mirrored: distances are all that is needed
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def plane_spacings(cells: Tensor) -> Tensor:
+    """Distances in Å between the lattice planes, without any check.
+
+    Parameters
+    ----------
+    cells
+        (B, 3, 3), lattice vectors in rows, Å.
+
+    Returns
+    -------
+    Tensor
+        (B, 3); 0 or not a number for a cell without volume.
+    """
+    return 1.0 / inverse_cells(cells).norm(dim=-2)
