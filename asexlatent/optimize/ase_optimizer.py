@@ -27,106 +27,26 @@ from asexlatent.optimize.solver import Solver
 from asexlatent.symmetry import SymmetricCrystal
 
 
-class SymmetricDescriptorOptimizer(Optimizer):
-    """Steer crystals to a local environment, within their space groups, as ASE optimizers do.
-
-    Use it where a script says ``BFGS(atoms)``. The atoms change in place; at every step they
-    hold the best iterate so far, so structure, loss and gradient always belong together. No
-    calculator is needed, and ``atoms.calc`` is not touched: the loss stands in the column
-    "Energy" of the log and under ``atoms.info["asx_loss"]``, in no calculator.
+class CrystalSetOptimizer(Optimizer):
+    """ASE's optimizer around a `CrystalSet`: what does not depend on the unknowns that it moves.
 
     Parameters
     ----------
-    atoms : Atoms, ase.filters.Filter, or a list of them
-        Cell and positions are free within the space group. A ``FrechetCellFilter``,
-        ``UnitCellFilter`` or ``StrainFilter`` (with ``mask``) restricts that as it says;
-        ``FixAtoms`` on whole orbits holds their fractional coordinates; ``FixSymmetry`` and
-        ``atoms.info["spacegroup"]`` declare the group instead of having it detected.
-    restart : str or Path, optional
-        JSON file with the state; written at every step, read if it exists.
-    logfile, trajectory, append_trajectory, master, comm, loginterval
-        As in ASE. A list writes its frames one after the other at each step.
-    environment : LocalEnvironment or str
-        The target; a name is looked up with `LocalEnvironment.named`.
-    solver : str or Solver
-    objective : Objective, optional
-        Instead of ``DescriptorLoss(environment)``.
-    fix_cell : bool
-        Hold the cell.
-    symprec, angle_tolerance, space_group
-        Of the detection, as in `asexlatent.symmetry.symmetrize`.
-    device, dtype
-        Where and in which precision to compute.
+    crystals : CrystalSet
+    atoms
+        As the caller gave them.
+    restart, logfile, trajectory, append_trajectory, master, comm, loginterval
+        As in ASE.
 
     Attributes
     ----------
-    statuses : list of Status
-    reasons : list of str
-        Why a crystal failed or stalled; empty where there is nothing to say.
-    losses : ndarray, shape (n,)
-        Eq. 1 of the method for each crystal; NaN for a failed one.
-    converged_mask : ndarray of bool, shape (n,)
-
-    Raises
-    ------
-    CrystalError
-        When a single `Atoms` cannot be refined. In a list such a member gets the status
-        "failed" in its place and the others go on.
-
-    Notes
-    -----
-    ``run(fmax, steps)`` is True when the generalised gradient (`generalized_gradient`) of
-    every crystal is below `fmax`. It ends early when no crystal can move any more.
+    environment : LocalEnvironment
     """
 
-    def __init__(
-        self,
-        atoms: Atoms | Filter | Sequence[Atoms | Filter],
-        restart: str | Path | None = None,
-        logfile: IO | str | Path | None = "-",
-        trajectory: Any = None,
-        append_trajectory: bool = False,
-        *,
-        environment: LocalEnvironment | str = "sp2",
-        solver: str | Solver = "lm",
-        objective: Objective | None = None,
-        fix_cell: bool = False,
-        symprec: float = 1e-2,
-        angle_tolerance: float = -1.0,
-        space_group: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float64,
-        master: bool | None = None,
-        comm: Any = world,
-        loginterval: int = 1,
-    ):
-        if isinstance(environment, str):
-            environment = LocalEnvironment.named(environment)
-        self.environment = environment
-        self.objective = DescriptorLoss(environment) if objective is None else objective
-        self._set = CrystalSet(
-            atoms,
-            environment=environment,
-            objective=self.objective,
-            solver=solver,
-            fix_cell=fix_cell,
-            detection={
-                "symprec": symprec,
-                "angle_tolerance": angle_tolerance,
-                "space_group": space_group,
-            },
-            placement={"device": device, "dtype": dtype},
-        )
-        super().__init__(
-            self._set,
-            restart=restart,
-            logfile=logfile,
-            trajectory=trajectory,
-            append_trajectory=append_trajectory,
-            master=master,
-            comm=comm,
-            loginterval=loginterval,
-        )
+    def __init__(self, crystals: CrystalSet, atoms: Any, **options: Any):
+        self._set = crystals
+        self.environment = crystals.environment
+        super().__init__(crystals, **options)
         self.atoms = atoms
 
     # -- ASE's hooks ----------------------------------------------------------------------------
@@ -219,3 +139,105 @@ class SymmetricDescriptorOptimizer(Optimizer):
     def crystals(self) -> list[SymmetricCrystal | None]:
         """Crystals as symmetry sees them; None for a failed one."""
         return self._set.crystals()
+
+
+class SymmetricDescriptorOptimizer(CrystalSetOptimizer):
+    """Steer crystals to a local environment, within their space groups, as ASE optimizers do.
+
+    Use it where a script says ``BFGS(atoms)``. The atoms change in place; at every step they
+    hold the best iterate so far, so structure, loss and gradient always belong together. No
+    calculator is needed, and ``atoms.calc`` is not touched: the loss stands in the column
+    "Energy" of the log and under ``atoms.info["asx_loss"]``, in no calculator.
+
+    Parameters
+    ----------
+    atoms : Atoms, ase.filters.Filter, or a list of them
+        Cell and positions are free within the space group. A ``FrechetCellFilter``,
+        ``UnitCellFilter`` or ``StrainFilter`` (with ``mask``) restricts that as it says;
+        ``FixAtoms`` on whole orbits holds their fractional coordinates; ``FixSymmetry`` and
+        ``atoms.info["spacegroup"]`` declare the group instead of having it detected.
+    restart : str or Path, optional
+        JSON file with the state; written at every step, read if it exists.
+    logfile, trajectory, append_trajectory, master, comm, loginterval
+        As in ASE. A list writes its frames one after the other at each step.
+    environment : LocalEnvironment or str
+        The target; a name is looked up with `LocalEnvironment.named`.
+    solver : str or Solver
+    objective : Objective, optional
+        Instead of ``DescriptorLoss(environment)``.
+    fix_cell : bool
+        Hold the cell.
+    symprec, angle_tolerance, space_group
+        Of the detection, as in `asexlatent.symmetry.symmetrize`.
+    device, dtype
+        Where and in which precision to compute.
+
+    Attributes
+    ----------
+    statuses : list of Status
+    reasons : list of str
+        Why a crystal failed or stalled; empty where there is nothing to say.
+    losses : ndarray, shape (n,)
+        Eq. 1 of the method for each crystal; NaN for a failed one.
+    converged_mask : ndarray of bool, shape (n,)
+
+    Raises
+    ------
+    CrystalError
+        When a single `Atoms` cannot be refined. In a list such a member gets the status
+        "failed" in its place and the others go on.
+
+    Notes
+    -----
+    ``run(fmax, steps)`` is True when the generalised gradient (`generalized_gradient`) of
+    every crystal is below `fmax`. It ends early when no crystal can move any more.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms | Filter | Sequence[Atoms | Filter],
+        restart: str | Path | None = None,
+        logfile: IO | str | Path | None = "-",
+        trajectory: Any = None,
+        append_trajectory: bool = False,
+        *,
+        environment: LocalEnvironment | str = "sp2",
+        solver: str | Solver = "lm",
+        objective: Objective | None = None,
+        fix_cell: bool = False,
+        symprec: float = 1e-2,
+        angle_tolerance: float = -1.0,
+        space_group: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float64,
+        master: bool | None = None,
+        comm: Any = world,
+        loginterval: int = 1,
+    ):
+        if isinstance(environment, str):
+            environment = LocalEnvironment.named(environment)
+        self.objective = DescriptorLoss(environment) if objective is None else objective
+        crystals = CrystalSet(
+            atoms,
+            environment=environment,
+            objective=self.objective,
+            solver=solver,
+            fix_cell=fix_cell,
+            detection={
+                "symprec": symprec,
+                "angle_tolerance": angle_tolerance,
+                "space_group": space_group,
+            },
+            placement={"device": device, "dtype": dtype},
+        )
+        super().__init__(
+            crystals,
+            atoms,
+            restart=restart,
+            logfile=logfile,
+            trajectory=trajectory,
+            append_trajectory=append_trajectory,
+            master=master,
+            comm=comm,
+            loginterval=loginterval,
+        )

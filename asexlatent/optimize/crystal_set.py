@@ -43,6 +43,9 @@ class _Seen(NamedTuple):
 class CrystalSet(Optimizable):
     """One or several crystals as ASE's `Optimizable`: x holds their free variables."""
 
+    face = "SymmetricDescriptorOptimizer"
+    restart_format = "asexlatent-restart-1"
+
     def __init__(
         self,
         atoms: Atoms | Filter | Sequence[Atoms | Filter],
@@ -76,7 +79,7 @@ class CrystalSet(Optimizable):
         for k in range(len(self.targets)):
             try:
                 atoms, _ = unwrap(self.targets[k], self.fix_cell)
-                frame = symmetrize(atoms, **self.detection)
+                frame = self._frame(k, atoms)
                 self.environment.check_species(torch.as_tensor(atoms.numbers))
                 check_room(frame.crystal)
                 self.frames[k] = frame
@@ -88,9 +91,12 @@ class CrystalSet(Optimizable):
                 self.failures[k] = str(error)
         self._bind()
 
+    def _frame(self, k: int, atoms: Atoms) -> SymmetrizedAtoms:
+        """Crystal behind the atoms of member k."""
+        return symmetrize(atoms, **self.detection)
+
     def _bind(self) -> None:
-        if not self.frames:
-            raise CrystalError(f"nothing to refine: {'; '.join(self.failures.values()) or 'empty'}")
+        self._check_any()
         batch = CrystalBatch.from_crystals(
             [f.crystal for f in self.frames.values()], **self.placement
         )
@@ -103,6 +109,10 @@ class CrystalSet(Optimizable):
         )
         self._note()
 
+    def _check_any(self) -> None:
+        if not self.frames:
+            raise CrystalError(f"nothing to refine: {'; '.join(self.failures.values()) or 'empty'}")
+
     def _freedom(self, k: int) -> torch.Tensor:
         atoms, freedom = unwrap(self.targets[k], self.fix_cell)
         frame = self.frames[k]
@@ -114,7 +124,7 @@ class CrystalSet(Optimizable):
         tensors = self.minimizer.state_dict()
         frames = {str(k): frame_to_dict(f) for k, f in self.frames.items()}
         return {
-            "format": "asexlatent-restart-1",
+            "format": self.restart_format,
             "solver": self.solver.name,
             "failures": {str(k): v for k, v in self.failures.items()},
             "frames": frames,
@@ -124,8 +134,8 @@ class CrystalSet(Optimizable):
     def restore(self, data: dict[str, Any], path: Any) -> None:
         """Continue from `saved()`."""
         remedy = f"delete the restart file {path} to start afresh"
-        if not isinstance(data, dict) or data.get("format") != "asexlatent-restart-1":
-            raise RestartError(f"{path} is not a restart file of SymmetricDescriptorOptimizer")
+        if not isinstance(data, dict) or data.get("format") != self.restart_format:
+            raise RestartError(f"{path} is not a restart file of {self.face}")
         try:
             self.failures = {int(k): v for k, v in data["failures"].items()}
             self.frames = {int(k): frame_from_dict(f) for k, f in data["frames"].items()}
@@ -184,13 +194,22 @@ class CrystalSet(Optimizable):
 
     def crystals(self) -> list[SymmetricCrystal | None]:
         """Best iterates, in input order."""
-        parts = dict(
-            zip(self.frames, self.minimizer.batch.split(self.minimizer.variables), strict=True)
-        )
+        parts = dict(zip(self.frames, self._free_variables(), strict=True))
         return [
             self.frames[k].crystal.with_free_variables(parts[k]) if k in parts else None
             for k in range(len(self.targets))
         ]
+
+    # What is known of the members that did not fail, best iterates, in the order of `frames`.
+
+    def _free_variables(self) -> list[np.ndarray]:
+        return self.minimizer.batch.split(self.minimizer.variables)
+
+    def _losses(self) -> list[float]:
+        return self.minimizer.losses.tolist()
+
+    def _reports(self) -> list[tuple[Status, str]]:
+        return self.minimizer.reports()
 
     def _write(self) -> None:
         """Bring the caller's atoms to the best iterates."""
@@ -203,7 +222,7 @@ class CrystalSet(Optimizable):
 
     def _note(self) -> None:
         """Put the losses into the caller's atoms and remember how we leave them."""
-        losses = dict(zip(self.frames, self.minimizer.losses.tolist(), strict=True))
+        losses = dict(zip(self.frames, self._losses(), strict=True))
         for k, target in enumerate(self.targets):
             try:
                 atoms, _ = unwrap(target, self.fix_cell)
@@ -218,7 +237,7 @@ class CrystalSet(Optimizable):
 
     def reports(self) -> list[tuple[Status, str]]:
         """Status and reason of every member."""
-        known = dict(zip(self.frames, self.minimizer.reports(), strict=True))
+        known = dict(zip(self.frames, self._reports(), strict=True))
         return [
             known.get(k, (Status.FAILED, self.failures.get(k, "")))
             for k in range(len(self.targets))
@@ -227,7 +246,7 @@ class CrystalSet(Optimizable):
     def losses(self) -> np.ndarray:
         """Loss of every member, NaN where it failed."""
         losses = np.full(len(self.targets), np.nan)
-        losses[list(self.frames)] = self.minimizer.losses.cpu().numpy()
+        losses[list(self.frames)] = self._losses()
         return losses
 
     # -- Optimizable ----------------------------------------------------------------------------
@@ -254,7 +273,7 @@ class CrystalSet(Optimizable):
 
     def get_value(self) -> float:
         """Mean loss of the crystals that have one."""
-        return float(self.minimizer.losses.nanmean())
+        return float(torch.tensor(self._losses(), dtype=torch.float64).nanmean())
 
     def get_gradient(self) -> np.ndarray:
         """Gradient of the losses with respect to the free variables, shape (V,)."""
@@ -270,7 +289,7 @@ class CrystalSet(Optimizable):
         """Every crystal below `fmax`, none failed, none on a plateau without neighbours."""
         if self.failures or self.gradient_norm(gradient) >= fmax:
             return False
-        return all(status is not Status.FAILED for status, _ in self.minimizer.reports()) and not (
+        return all(status is not Status.FAILED for status, _ in self._reports()) and not (
             self.minimizer.isolated.any()
         )
 

@@ -170,6 +170,8 @@ class RefinementRun:
     seed, first_index : int
         Random numbers are keyed by (seed, first_index + position of the candidate), so that a
         result does not depend on what else is in the list.
+    keys : sequence of int, optional
+        Keys of the candidates in place of first_index + position.
     batch_size : int or "auto"
         Crystals at a time; "auto" fills `memory`.
     memory : float
@@ -188,6 +190,7 @@ class RefinementRun:
         restarts: int | Restarts = 0,
         seed: int = 0,
         first_index: int = 0,
+        keys: Sequence[int] | None = None,
         steps: int = 1000,
         fmax: float = 0.05,
         symprec: float = 1e-2,
@@ -205,7 +208,7 @@ class RefinementRun:
         self.solver = solver
         check_solver(solver)  # complain about an unknown name now, not in the middle
         self.restarts = Restarts(restarts, seed=seed) if isinstance(restarts, int) else restarts
-        self.first_index = first_index
+        self.keys = range(first_index, first_index + len(candidates)) if keys is None else keys
         self.steps, self.fmax = steps, fmax
         self.device, self.dtype = device, dtype
         detection = {
@@ -263,7 +266,7 @@ class RefinementRun:
             self.objective,
             make_solver(self.solver, int(batch.variables_per_crystal().max())),
             self.restarts,
-            [self.first_index + k for k in indices],
+            [self.keys[k] for k in indices],
             self.steps,
             self.fmax,
         )
