@@ -117,11 +117,12 @@ def count_inputs(settings: Settings) -> int | None:
 def table_extras(settings: Settings) -> list[str]:
     """Names of the further columns of all tables among the inputs, in order of appearance."""
     from asexlatent.symmetry.rows import SLOT_COLUMN, TABLE_COLUMNS
+    from asexlatent.symmetry.table import is_table
 
     names: dict[str, None] = {}
     for name in settings.inputs:
         path, _ = split_input(name)
-        if path.suffix.lower() == ".csv" and path.is_file():
+        if is_table(path) and path.is_file():
             for column in _header(path):
                 names[column] = None
     own = {name for name in names if name in TABLE_COLUMNS or SLOT_COLUMN.fullmatch(name)}
@@ -129,6 +130,8 @@ def table_extras(settings: Settings) -> list[str]:
 
 
 def _candidates(name: str, settings: Settings, species: list[str]) -> Iterator[Found]:
+    from asexlatent.symmetry.table import is_table
+
     path, index = split_input(name)
     if path.is_dir():
         yield from _folder(path, index, settings)
@@ -136,7 +139,7 @@ def _candidates(name: str, settings: Settings, species: list[str]) -> Iterator[F
         raise ReadError("no such file or folder")
     elif not path.stat().st_size:
         raise EmptyError("the file is empty")
-    elif path.suffix.lower() == ".csv":
+    elif is_table(path):
         yield from _table(path, index, settings, species)
     else:
         yield from _file(path, index, settings)
@@ -239,11 +242,14 @@ def _notes(candidate: Candidate) -> tuple[str, ...]:
 
 def _header(path: Path) -> list[str]:
     import csv
+    import zlib
+
+    from asexlatent.symmetry.table import open_table
 
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as handle:
+        with open_table(path) as handle:
             return [name.strip() for name in next(csv.reader(handle), [])]
-    except (OSError, csv.Error):
+    except (OSError, EOFError, zlib.error, csv.Error):
         return []
 
 
@@ -251,6 +257,8 @@ def _size(path: Path) -> int | None:
     """Number of frames of a file where a look at its index or one quick pass tells."""
     if path.is_dir():
         return len(_cifs(path))
+    from asexlatent.symmetry.table import is_table, open_table
+
     suffix = path.suffix.lower()
     if suffix == ".traj":
         from ase.io.trajectory import TrajectoryReader
@@ -261,8 +269,8 @@ def _size(path: Path) -> int | None:
         import ase.db
 
         return ase.db.connect(str(path), serial=True).count()
-    if suffix == ".csv":
-        with open(path, "rb") as handle:
+    if is_table(path):
+        with open_table(path) as handle:
             return max(sum(1 for line in handle if line.strip()) - 1, 0)
     if suffix in (".extxyz", ".xyz"):
         from asexlatent.cli.frames import xyz_blocks

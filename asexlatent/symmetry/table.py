@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import IO
 
 from asexlatent.symmetry.crystal import SymmetricCrystal
 from asexlatent.symmetry.rows import SLOT_COLUMN, TABLE_COLUMNS, from_row
@@ -45,24 +47,41 @@ class TableRow:
         return replace(crystal, info=info)
 
 
+def is_table(path: str | os.PathLike) -> bool:
+    """Whether a file name is that of a table: ``.csv``, or ``.csv.gz`` for a compressed one."""
+    return os.fspath(path).lower().endswith((".csv", ".csv.gz"))
+
+
+def open_table(path: str | os.PathLike) -> IO[str]:
+    """Open a table as text, compressed or not."""
+    # utf-8-sig: spreadsheets put a byte order mark before the first column name.
+    options = {"newline": "", "encoding": "utf-8-sig", "errors": "replace"}
+    if os.fspath(path).lower().endswith(".gz"):
+        return gzip.open(path, "rt", **options)
+    return open(path, **options)
+
+
 def read_table(path: str | os.PathLike, degrees: bool = False) -> Iterator[TableRow]:
     """Read a CSV table of rows one by one, by the names in its header line.
 
     The header is checked at once; a line that is broken is still yielded, in its place, with its
-    ``problem``. Sites may be fewer or more than eight; columns of other names go to ``extra``.
+    ``problem``. Sites may be fewer or more than eight; columns of other names go to ``extra``. A
+    file whose name ends in ``.gz`` is decompressed on the way.
 
     Raises
     ------
     CrystalError
-        The file is empty or its header lacks a column or repeats one.
+        The file is empty or damaged, or its header lacks a column or repeats one.
     OSError
         The file cannot be opened.
     """
-    with _open(path) as handle:
+    with open_table(path) as handle:
         try:
             header = [name.strip() for name in next(csv.reader(handle))]
         except (StopIteration, csv.Error):
             raise CrystalError(f"{path} is empty: it needs a header line spg,a,b,c,...") from None
+        except (EOFError, zlib.error) as error:
+            raise CrystalError(f"{path} is damaged: {error}") from None
     _check_header(path, header)
     return _rows(path, header, degrees)
 
@@ -74,11 +93,6 @@ def _parsed(text: str) -> int | float | str:
         except ValueError:
             pass
     return text
-
-
-def _open(path: str | os.PathLike) -> Any:
-    # utf-8-sig: spreadsheets put a byte order mark before the first column name.
-    return open(path, newline="", encoding="utf-8-sig", errors="replace")
 
 
 def _check_header(path: str | os.PathLike, header: list[str]) -> None:
@@ -97,11 +111,12 @@ def _check_header(path: str | os.PathLike, header: list[str]) -> None:
 
 def _rows(path: str | os.PathLike, header: list[str], degrees: bool) -> Iterator[TableRow]:
     own = {name for name in header if name in TABLE_COLUMNS[:7] or SLOT_COLUMN.fullmatch(name)}
-    with _open(path) as handle:
+    with open_table(path) as handle:
         reader = csv.reader(handle)
         next(reader)
         index = 0
-        while True:
+        whole = True
+        while whole:
             problem, cells = None, []
             try:
                 cells = next(reader)
@@ -113,6 +128,8 @@ def _rows(path: str | os.PathLike, header: list[str], degrees: bool) -> Iterator
                 return
             except csv.Error as error:
                 problem = f"unreadable line: {error}"
+            except (OSError, EOFError, zlib.error) as error:
+                problem, whole = f"nothing from here on can be read: {error}", False
             line = dict(zip(header, cells, strict=False))
             yield TableRow(
                 index,

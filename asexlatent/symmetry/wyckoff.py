@@ -261,7 +261,7 @@ def hermann_mauguin(space_group: int) -> str:
 def _settings() -> dict[int, tuple[int, str]]:
     """Space group -> (Hall number, symbol) of the first setting with the axes of the tables."""
     settings: dict[int, tuple[int, str]] = {}
-    with open(_database() / "HM_Full.csv", newline="") as handle:
+    with open(database_folder() / "HM_Full.csv", newline="") as handle:
         for line in csv.DictReader(handle):
             if line["P"] == "a,b,c":
                 symbol = line["Symbol"].strip()
@@ -284,11 +284,12 @@ def _frozen(array: NDArray) -> NDArray:
 @lru_cache(maxsize=1)
 def _table() -> dict[int, str]:
     """PyXtal's file: space group number -> its orbits, as a Python literal."""
-    with open(_database() / "wyckoff_list.csv", newline="") as handle:
+    with open(database_folder() / "wyckoff_list.csv", newline="") as handle:
         return {int(row[0]): row[1] for row in csv.reader(handle) if row and row[0] > "0"}
 
 
-def _database() -> Path:
+def database_folder() -> Path:
+    """Folder of the tables that PyXtal ships."""
     package = importlib.util.find_spec("pyxtal")
     if package is None or package.origin is None:
         raise ImportError("the tables of Wyckoff positions come with pyxtal: pip install pyxtal")
