@@ -17,7 +17,9 @@ from asexlatent.cli.frames import reason
 from asexlatent.cli.settings import Settings
 
 if TYPE_CHECKING:
+    from asexlatent.cli.rounds import Rounds
     from asexlatent.descriptor import LocalEnvironment
+    from asexlatent.latent.dual_level import DualLevelRun
     from asexlatent.optimize import Progress, Refinement, RefinementRun
     from asexlatent.optimize.refinement import Candidate
 
@@ -73,24 +75,24 @@ def refine_chunk(
     candidates: Sequence[Candidate],
     environment: LocalEnvironment,
     settings: Settings,
-    watch: Callable[[Progress, RefinementRun], None],
+    watch: Callable[[Progress, RefinementRun | DualLevelRun], None],
     interrupt: Interrupt,
-    first_index: int = 0,
+    first_index: int,
+    rounds: Rounds,
 ) -> list[Refinement]:
     """Refine candidates; one result for each, in order.
 
-    `first_index` is the place of the first one in the whole input, the key of its random numbers.
+    `first_index` is the place of the first one in the whole input, the key of its random numbers;
+    `rounds` makes the run and counts what its rounds bring.
 
     An error that no candidate should be able to cause (memory running out, a fault of a library)
     costs the candidate that causes it and no other.
     """
-    from asexlatent.optimize import Refinement, RefinementRun
+    from asexlatent.optimize import Refinement
 
     run = None
     try:
-        run = RefinementRun(
-            candidates, environment, first_index=first_index, **run_options(settings)
-        )
+        run = rounds.start(candidates, environment, first_index, run_options(settings))
         for state in run:
             watch(state, run)
             if interrupt.requested:
@@ -106,11 +108,12 @@ def refine_chunk(
         return [
             result
             for part, first in parts
-            for result in refine_chunk(part, environment, settings, watch, interrupt, first)
+            for result in refine_chunk(part, environment, settings, watch, interrupt, first, rounds)
         ]
     if run is None:
         return skip(candidates)
     results = run.results()
+    rounds.add(run)
     if interrupt.requested:
         for result in results:
             unfinished = result.steps < settings.steps or (settings.restarts and not result.valid)

@@ -20,6 +20,7 @@ KEYS = (
     "reason",
     "valid",
     "path",
+    "round",
     "loss_initial",
     "loss",
     "gradient",
@@ -54,6 +55,7 @@ def record(entry: Entry, result: Refinement) -> dict[str, Any]:
     }
     if crystal is not None:
         values |= {
+            "round": result.round,
             "steps": result.steps,
             "space_group_number": crystal.space_group,
             "wyckoffs": " ".join(crystal.wyckoffs),

@@ -19,6 +19,7 @@ from asexlatent.cli.inputs import Entry, count_inputs, read_inputs, split_input,
 from asexlatent.cli.outputs import OutputFolder, default_folder, prepare_folder, write_whole
 from asexlatent.cli.progress import SHOWN_FAILURES, Bar, Tally, Terminal
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
+from asexlatent.cli.rounds import Rounds
 from asexlatent.cli.settings import Settings, UsageError
 from asexlatent.cli.target import resolve_target
 
@@ -49,6 +50,7 @@ def run(
     started = time.perf_counter(), time.process_time()
     check_machine(settings)
     environment, settings = resolve_target(settings)
+    rounds = Rounds(settings)
     if not any(split_input(name)[0].exists() for name in settings.inputs):
         for name in settings.inputs:
             print(f"asexlatent-refine: {name}: no such file or folder", file=sys.stderr)
@@ -58,7 +60,7 @@ def run(
     with _logging(folder / "log", quiet, verbose) as log, _threads(settings.threads):
         write_whole(folder / "config.yaml", settings.dump())
         log.info("inputs: %s", ", ".join(settings.inputs))
-        work = _Work(settings, environment, folder, log, quiet, verbose)
+        work = _Work(settings, environment, rounds, folder, log, quiet, verbose)
         work.go()
         seconds = time.perf_counter() - started[0], time.process_time() - started[1]
         summary = work.summary(*seconds)
@@ -97,6 +99,7 @@ class _Work:
 
     settings: Settings
     environment: LocalEnvironment
+    rounds: Rounds
     folder: Path
     log: logging.Logger
     quiet: bool
@@ -132,6 +135,7 @@ class _Work:
                         bar.watch,
                         interrupt,
                         chunk[0].index,
+                        self.rounds,
                     )
                 for note in out.write(chunk, results):
                     self.log.info(note)
@@ -144,6 +148,7 @@ class _Work:
         counts = self.tally.counts()
         return {
             "counts": counts,
+            "rounds": self.rounds.rows(),
             "problems": self.problems,
             "interrupted": self.interrupted,
             "seconds": {"wall": round(wall, 3), "cpu": round(cpu, 3)},

@@ -148,6 +148,25 @@ class Settings:
         SOLVER,
         "N",
     )
+    rounds: int = _option(
+        0,
+        whole(0),
+        "rounds after the first for crystals that are not valid: their latent variables are "
+        "refined, and what is decoded from them is refined again",
+        SOLVER,
+        "N",
+    )
+    model: str | None = _option(
+        None,
+        text,
+        "model for the rounds, a folder made by asexlatent-train (default: the one for sp2 "
+        "carbon that ships with the package)",
+        SOLVER,
+        "DIR",
+    )
+    no_latent: bool = _option(
+        False, flag, "rounds without a model: further attempts from other starts", SOLVER
+    )
     steps: int = _option(
         1000, whole(0), "step limit of the descent that ends an attempt", SOLVER, "N"
     )
