@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from importlib import resources
@@ -72,6 +73,14 @@ def test_links_lead_somewhere(page):
     for target, _ in LINKED.findall(text):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("package", ["symmetry", "descriptor", "optimize"])
+def test_public_names_are_in_the_reference(package):
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    public = importlib.import_module(f"asexlatent.{package}").__all__
+    described = set(re.findall(r"^\.\. auto\w+:: (\w+)$", reference, re.MULTILINE))
+    assert {name for name in public if not name.isupper()} <= described
 
 
 def test_scripts_that_are_named_exist():
