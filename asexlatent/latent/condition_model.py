@@ -311,6 +311,8 @@ def train_conditions(
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
     batch = 256
     per_epoch = -(-len(steps.chosen) // batch)
+    if not epochs:
+        return network.eval()
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * per_epoch)
     for epoch in range(epochs):
         order = torch.from_numpy(stream(seed, epoch, "order").permutation(len(steps.chosen)))

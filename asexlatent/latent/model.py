@@ -118,14 +118,14 @@ class LatentModel:
         if not isinstance(self.network, ConditionalVAE):
             raise CrystalError("this is an unconditional model: it decodes under no condition")
         self.vocabulary.check(conditions)
-        device = next(self.network.parameters()).device
+        like = next(self.network.parameters())
         vectors = condition_vectors(
             self.vocabulary, [standard_form(condition).condition for condition in conditions]
         )
         with torch.no_grad():
-            embedded = self.network.embed(vectors.to(device))
+            embedded = self.network.embed(vectors.to(like))
         return PreparedConditions(
-            tuple(conditions), embedded, FreeVariableMap.of(conditions).to(device)
+            tuple(conditions), embedded, FreeVariableMap.of(conditions).to(like.device)
         )
 
     def decode_free_variables(
@@ -267,7 +267,7 @@ class LatentModel:
         component = (noise.component[..., None] > share[..., :-1]).sum(axis=2)
         mean = residuals.double().cpu().numpy()
         mean = np.take_along_axis(mean, component[..., None], axis=2)[..., 0]
-        scale = self.network.head.scale().double().cpu().numpy()
+        scale = self.network.head.scale().detach().double().cpu().numpy()
         return self.transform.inverse(component, mean + scale * noise.residual)
 
     def _sample_tabular(self, n: int, seed: int) -> list[SymmetricCrystal | CrystalError]:

@@ -28,7 +28,9 @@ class Rows(NamedTuple):
     residual: Tensor
     mask: Tensor
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """Number of rows (the length of the tuple is four)."""
         return self.condition.shape[0]
 
     def pick(self, index: Tensor) -> Rows:

@@ -42,14 +42,20 @@ class ModelError(ValueError):
 
 
 def make_network(
-    kind: str, vocabulary: Vocabulary, transform: MixtureTransform, settings: NetworkSettings
+    kind: str,
+    vocabulary: Vocabulary,
+    transform: MixtureTransform,
+    settings: NetworkSettings,
+    seed: int = 0,
 ) -> ConditionalVAE | TabularVAE:
-    """Return a network with fresh weights (from torch's global generator)."""
+    """Return a network with fresh weights; torch's global generator is left as it was."""
     present = torch.as_tensor(transform.weights > 0)
-    if kind == "cvae":
-        return ConditionalVAE(condition_width(vocabulary), present, settings)
-    if kind == "tabular":
-        return TabularVAE(vocabulary, present, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "cvae":
+            return ConditionalVAE(condition_width(vocabulary), present, settings)
+        if kind == "tabular":
+            return TabularVAE(vocabulary, present, settings)
     raise ValueError(f"the kind of a model is cvae or tabular, not {kind!r}")
 
 
@@ -118,7 +124,8 @@ def load_model(folder: str | os.PathLike | None = None) -> LatentModel:
             network.eval(), transform, vocabulary, empirical, proposer, description["info"]
         )
 
-    return _fitting(build, folder / "model.json")
+    with torch.random.fork_rng(devices=[]):
+        return _fitting(build, folder / "model.json")
 
 
 def write_pair(
@@ -173,7 +180,7 @@ def _fitting(build: Callable[[], LatentModel], path: Path) -> LatentModel:
     try:
         return build()
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         line = " ".join(what.split())[:200]
         raise ModelError(f"{path} is damaged: {line}") from error
 

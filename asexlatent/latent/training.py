@@ -117,9 +117,9 @@ class Training:
             if known.count(True)
             else None
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.network = make_network(kind, self.vocabulary, self.transform, settings.network)
+        self.network = make_network(
+            kind, self.vocabulary, self.transform, settings.network, settings.seed
+        )
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -156,19 +156,20 @@ class Training:
         self._set_rate(number)
         self.network.train()
         numbers = stream(settings.seed, number, "epoch")
-        order = torch.from_numpy(numbers.permutation(len(self.rows)))
+        order = torch.from_numpy(numbers.permutation(self.rows.n))
         sums = torch.zeros(3, dtype=torch.float64)
-        torch.manual_seed(int(numbers.integers(2**31)))  # dropout
-        for part in order.split(settings.batch):
-            noise = numbers.standard_normal((len(part), settings.network.latent), np.float32)
-            losses = self.network.losses(self.rows.pick(part), torch.from_numpy(noise))
-            self.optimizer.zero_grad()
-            losses.total(weight).mean().backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
-            self.optimizer.step()
-            sums += _sums(losses)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(numbers.integers(2**31)))  # dropout
+            for part in order.split(settings.batch):
+                noise = numbers.standard_normal((len(part), settings.network.latent), np.float32)
+                losses = self.network.losses(self.rows.pick(part), torch.from_numpy(noise))
+                self.optimizer.zero_grad()
+                losses.total(weight).mean().backward()
+                torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+                self.optimizer.step()
+                sums += _sums(losses)
         held = self._held_out(number)
-        mean = (sums / len(self.rows)).tolist()
+        mean = (sums / self.rows.n).tolist()
         seconds = time.perf_counter() - started
         self.history.append(Epoch(number + 1, *mean, sum(held), *held, weight, seconds))
         self._keep_best()
@@ -189,14 +190,14 @@ class Training:
             return [math.nan] * 3
         self.network.eval()
         noise = stream(self.settings.seed, 0, "held out").standard_normal(
-            (len(self.held_rows), self.settings.network.latent), np.float32
+            (self.held_rows.n, self.settings.network.latent), np.float32
         )
         sums = torch.zeros(3, dtype=torch.float64)
-        for part in torch.arange(len(self.held_rows)).split(4096):
+        for part in torch.arange(self.held_rows.n).split(4096):
             sums += _sums(
                 self.network.losses(self.held_rows.pick(part), torch.from_numpy(noise)[part])
             )
-        return (sums / len(self.held_rows)).tolist()
+        return (sums / self.held_rows.n).tolist()
 
     def _keep_best(self) -> None:
         """Remember the weights of the best held-out loss since the KL weight is full."""

@@ -168,6 +168,10 @@ def _fit_column(
         n_components=min(max_components, different // 2),
         weight_concentration_prior_type="dirichlet_distribution",
         weight_concentration_prior=concentration,
+        # Unlike the defaults (the variance of the whole column), these do not widen components
+        # that hold few of the values.
+        covariance_prior=np.array([[values.var() / max_components**2]]),
+        mean_precision_prior=0.01,
         init_params="k-means++",
         max_iter=100,
         reg_covar=_SMALLEST_SCALE**2,
