@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Memory:
-    """Scratch that all chunks of one call share; flat, so that any part of it is contiguous."""
+    """Scratch that all chunks of one call share.
 
+    Rows are an odd number of cache lines apart. With a power of two between them, which lengths of
+    chunks tend to, the same place of all rows falls into one set of the cache, and products over
+    rows take three times as long.
+    """
+
+    places: int
     shapes: dict[str, tuple[int, ...]]
     arrays: dict[str, Tensor]
 
@@ -24,21 +30,29 @@ class Memory:
         """Room for the largest chunk."""
         degrees, radial = kernel.lmax + 1, kernel.n_radial
         shapes = {
-            "vectors": (3,),
+            "vectors": (4,),
             "polynomials": (kernel.series.shape[1],),
             "radial": (2, radial, degrees),
             "angular": (kernel.n_harmonics,),
             "spare": (kernel.n_harmonics,),
             "values": (radial, degrees),
             "slopes": (3, radial, degrees),
-            "derivative": (kernel.n_components, 3),
+            "derivative": (3, kernel.n_components),
         }
-        return cls(shapes, {k: like.new_empty(prod(v) * places) for k, v in shapes.items()})
+        line = 64 // like.element_size()
+        stride = line * (-(-places // line) | 1)
+        arrays = {k: like.new_empty(prod(v), stride) for k, v in shapes.items()}
+        return cls(places, shapes, arrays)
+
+    def serves(self, places: int, like: Tensor) -> bool:
+        """Whether this is enough, of the right kind (the kernel may have been cast)."""
+        array = self.arrays["vectors"]
+        return places <= self.places and (array.dtype, array.device) == (like.dtype, like.device)
 
     def part(self, places: int) -> dict[str, Tensor]:
         """Arrays (..., places)."""
         return {
-            name: self.arrays[name][: prod(shape) * places].view(*shape, places)
+            name: self.arrays[name][:, :places].unflatten(0, shape)
             for name, shape in self.shapes.items()
         }
 
@@ -48,12 +62,14 @@ class Chunk:
 
     Attributes
     ----------
-    centers, places : slice
-        Which of all centres and places.
+    centers, places, slots : slice
+        Which of all centres, places and slots.
     owner : Tensor
         (S,) long, centre of each slot, counted from the first of the chunk.
     vectors : Tensor
         (3, p), x.
+    with_one : Tensor
+        (4, p), x and below it room for a row of ones.
     radial : Tensor
         (2, K, lmax + 1, p), w h_k,l and w dh_k,l / du.
     angular : Tensor
@@ -66,7 +82,9 @@ class Chunk:
         self, centers: slice, owner: Tensor, places: slice, width: int, arrays: dict[str, Tensor]
     ) -> None:
         self.centers, self.owner, self.places, self.width = centers, owner, places, width
-        self.vectors, self.radial = arrays["vectors"], arrays["radial"]
+        self.slots = slice(places.start // width, places.stop // width)
+        self.with_one, self.radial = arrays["vectors"], arrays["radial"]
+        self.vectors = self.with_one[:3]
         self.angular, self.spare = arrays["angular"], arrays["spare"]
         self.polynomials, self.derivative = arrays["polynomials"], arrays["derivative"]
         self.values, self.slopes = arrays["values"], arrays["slopes"]
@@ -74,3 +92,29 @@ class Chunk:
     def in_slots(self, array: Tensor) -> Tensor:
         """View (..., p) as (..., S, W)."""
         return array.unflatten(-1, (-1, self.width))
+
+
+class Motions(NamedTuple):
+    """Spectra of some centres, and what they change by when their neighbours move.
+
+    With D_i the derivative of a centre's spectrum for component i of the vector of a pair:
+
+    Attributes
+    ----------
+    centers, slots : slice
+        Which of all M centres and of all S slots.
+    spectra : Tensor
+        (m, L).
+    common : Tensor
+        (m, 4, 3, L): sum over the pairs of the centre of vector_j D_i at [:, j, i] for j = 0, 1, 2,
+        and of D_i at [:, 3, i]: the change per unit of deformation, and of movement of all.
+    own : Tensor
+        (s, 3, L): sum over the pairs of a slot and over i of maps_ix D_i at [:, x]: the change per
+        unit of a coordinate of these neighbours.
+    """
+
+    centers: slice
+    slots: slice
+    spectra: Tensor
+    common: Tensor
+    own: Tensor

@@ -15,12 +15,13 @@ the neighbour, ``k = (channel, n)``; c_k,lm = scale_lm sum_p w_p h_nl(u_p) Q_lm(
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asexlatent.descriptor.chunk import Chunk, Memory
+from asexlatent.descriptor.chunk import Chunk, Memory, Motions
 from asexlatent.descriptor.harmonics import (
     harmonic_scales,
     recurrence_factors,
@@ -29,7 +30,7 @@ from asexlatent.descriptor.harmonics import (
 from asexlatent.descriptor.slots import Slots
 from asexlatent.descriptor.tables import BLOCK, groups, lift, signed_series
 
-_PLACES_CPU, _PLACES_ELSEWHERE = 8192, 131072  # handled at a time
+_PLACES_CPU, _PLACES_ELSEWHERE = 4096, 131072  # handled at a time
 
 
 class PairKernel(torch.nn.Module):
@@ -78,9 +79,14 @@ class PairKernel(torch.nn.Module):
             buffers[f"recurrence{i}"] = factor
         for i, group in enumerate(self.groups):
             buffers[f"lift{i}"] = lift(group, self.lmax, scales) / rcut
+        # Scratch is kept: memory fresh from the system costs as much as all the arithmetic.
+        self._memory: Memory | None = None
         for name, value in buffers.items():
             tensor = torch.tensor(np.ascontiguousarray(value), dtype=dtype, device=device)
             self.register_buffer(name, tensor, persistent=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_memory": None}
 
     @property
     def recurrence(self) -> list[Tensor]:
@@ -141,19 +147,17 @@ class PairKernel(torch.nn.Module):
         spectra
             (M, L).
         jacobian
-            Without ``tangents`` (L, 3, P), for the vectors; with them (M, L, V), for the
+            Without ``tangents`` (3, L, P), for the vectors; with them (M, L, V), for the
             parameters.
         """
         n_centers = len(slots.ends)
         spectra = vectors.new_zeros(n_centers, self.n_components)
         if tangents is None:
-            jacobian = vectors.new_empty(self.n_components, 3, len(vectors))
+            jacobian = vectors.new_empty(3, self.n_components, len(vectors))
         else:
             jacobian = vectors.new_zeros(n_centers, self.n_components * tangents.shape[2])
         for chunk in self._chunks(vectors, numbers, slots, slopes=True):
-            total = self._sum(chunk)
-            spectra[chunk.centers] = self.contract(total)
-            part = self._pair_derivative(chunk, *self._project(chunk, total * self.factors))
+            spectra[chunk.centers], part = self._derivative(chunk)
             if tangents is not None:
                 moved = self._contract_tangents(chunk, part, tangents, slots)
                 jacobian[chunk.centers].index_add_(0, chunk.owner, moved)
@@ -164,6 +168,38 @@ class PairKernel(torch.nn.Module):
         if tangents is not None:
             jacobian = jacobian.view(n_centers, self.n_components, -1)
         return spectra, jacobian
+
+    @torch.no_grad()
+    def motions(
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, maps: Tensor, which: Tensor
+    ) -> Iterator[Motions]:
+        """Power spectra and what they change by when neighbours move, some centres at a time.
+
+        Parameters
+        ----------
+        vectors, numbers, slots
+            The pairs.
+        maps
+            (A, 3, 3): Cartesian movement i for a unit of coordinate x.
+        which
+            (P,) long, the map of each pair.
+        """
+        rows = maps.flatten(1)
+        for chunk in self._chunks(vectors, numbers, slots, slopes=True):
+            spectra, derivative = self._derivative(chunk)
+            # one row for each pair: then the products below are few and their operands contiguous
+            derivative = derivative.flatten(0, 1).T.contiguous()
+            by_pair = derivative.view(-1, chunk.width, derivative.shape[1])  # (S, W, 3 L)
+            chunk.with_one[3] = 1.0
+            left = chunk.in_slots(chunk.with_one).permute(1, 0, 2)
+            moments = torch.bmm(left, by_pair).flatten(1)
+            common = moments.new_zeros(len(spectra), moments.shape[1])
+            common = common.index_add_(0, chunk.owner, moments).view(len(spectra), 4, 3, -1)
+            common[:, :3] *= self.rcut  # the vectors of a chunk are in units of it
+            place = which.index_select(0, slots.source[chunk.places])
+            left = rows.index_select(0, place).view(-1, 3 * chunk.width, 3)
+            own = torch.bmm(left.transpose(1, 2), by_pair.view(len(left), 3 * chunk.width, -1))
+            yield Motions(chunk.centers, chunk.slots, spectra, common, own)
 
     def contract(self, coefficients: Tensor) -> Tensor:
         """Power spectra (M, L) of coefficients (M, K, (lmax + 1)**2); autograd may record it."""
@@ -192,7 +228,9 @@ class PairKernel(torch.nn.Module):
         if not parts:
             return
         most = max(last - first for _, _, first, last in parts) * width
-        memory = Memory.new(self, most, vectors)
+        memory, self._memory = self._memory, None  # so that nobody else works in it meanwhile
+        if memory is None or not memory.serves(most, vectors):
+            memory = Memory.new(self, most, vectors)
         weights = self.weights[:, numbers]
         for center, stop, first, last in parts:
             places = slice(first * width, last * width)
@@ -213,6 +251,7 @@ class PairKernel(torch.nn.Module):
                 chunk.angular, x, square, self.lmax, self.recurrence, chunk.spare
             )
             yield chunk
+        self._memory = memory
 
     def _write_radial(self, chunk: Chunk, square: Tensor, weight: Tensor, slopes: bool) -> None:
         """w h_nl and, if asked for, w dh_nl/du."""
@@ -281,32 +320,35 @@ class PairKernel(torch.nn.Module):
                 slopes[:, :, group.first + 1 : group.upper + 1] = gradient
         return chunk.values, chunk.slopes
 
+    def _derivative(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """Power spectra (centres of the chunk, L), and `_pair_derivative`."""
+        total = self._sum(chunk)
+        part = self._pair_derivative(chunk, *self._project(chunk, total * self.factors))
+        return self.contract(total), part
+
     def _pair_derivative(self, chunk: Chunk, values: Tensor, slopes: Tensor) -> Tensor:
-        """(L, 3, p): derivative of the power spectrum of the centre of each place for its vector.
+        """(3, L, p): derivative of the power spectrum of the centre of each place for its vector.
 
         For k > k', h_k ∇A_k' + h_k' ∇A_k + 2 x (h'_k A_k' + h'_k' A_k) with A, ∇A the projections
         of the factored coefficients.
         """
         radial, steepness = chunk.radial
-        twice = 2.0 * chunk.vectors
+        twice = (2.0 * chunk.vectors)[:, None]
         degrees, row = self.lmax + 1, 0
         along = torch.empty_like(radial[0])
         for k in range(self.n_radial):
             double = 2.0 * radial[k]
             for other in range(k + 1):
+                part = chunk.derivative[:, row : row + degrees]
                 torch.mul(steepness[k], values[other], out=along)
                 if other == k:
                     along.mul_(2.0)
+                    torch.mul(double, slopes[:, k], out=part)
                 else:
                     along.addcmul_(steepness[other], values[k])
-                for axis in range(3):
-                    part = chunk.derivative[row : row + degrees, axis]
-                    if other == k:
-                        torch.mul(double, slopes[axis, k], out=part)
-                    else:
-                        torch.mul(radial[k], slopes[axis, other], out=part)
-                        part.addcmul_(radial[other], slopes[axis, k])
-                    part.addcmul_(along, twice[axis])
+                    torch.mul(radial[k], slopes[:, other], out=part)
+                    part.addcmul_(radial[other], slopes[:, k])
+                part.addcmul_(along, twice)
                 row += degrees
         return chunk.derivative
 
@@ -316,7 +358,7 @@ class PairKernel(torch.nn.Module):
         """(S, L * V): derivative of the spectra for the parameters, one row for each slot."""
         moves = tangents[slots.source[chunk.places]].unflatten(0, (-1, chunk.width))
         left = chunk.in_slots(part)
-        total = torch.bmm(left[:, 0].permute(1, 0, 2), moves[:, :, 0])
+        total = torch.bmm(left[0].permute(1, 0, 2), moves[:, :, 0])
         for axis in (1, 2):
-            total.baddbmm_(left[:, axis].permute(1, 0, 2), moves[:, :, axis])
+            total.baddbmm_(left[axis].permute(1, 0, 2), moves[:, :, axis])
         return total.flatten(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from asexlatent.descriptor.chunk import Motions
 from asexlatent.descriptor.harmonics import unscaled_harmonics
 from asexlatent.descriptor.kernel import PairKernel
 from asexlatent.descriptor.radial import CUTOFFS, chebyshev_table
@@ -205,12 +206,12 @@ class PowerSpectrum(torch.nn.Module):
             (n_centers, n_components).
         jacobian
             (P, n_components, 3), d spectra[centers[p]] / d vectors[p], in 1/Å times the unit of the
-            spectra. A view of a contiguous (n_components, 3, P).
+            spectra. A view of a contiguous (3, n_components, P).
         """
         self._check_numbers(numbers)
         slots = make_slots(centers, n_centers)
         spectra, jacobian = self._kernel.jacobian(vectors.detach(), numbers, slots)
-        return spectra, jacobian.permute(2, 0, 1)
+        return spectra, jacobian.permute(2, 1, 0)
 
     def with_parameter_jacobian(
         self,
@@ -243,6 +244,31 @@ class PowerSpectrum(torch.nn.Module):
         self._check_numbers(numbers)
         slots = make_slots(centers, n_centers)
         return self._kernel.jacobian(vectors.detach(), numbers, slots, tangents.detach())
+
+    def motions(
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, maps: Tensor, which: Tensor
+    ) -> Iterator[Motions]:
+        """Power spectra and all that their derivatives for free variables are made of.
+
+        Faster than `with_parameter_jacobian` where the parameters are a strain, the position of the
+        centre and coordinates of the neighbours; nothing grows with the number of parameters. Some
+        centres at a time, so that what is made of it stays in cache, too. Centres without pairs may
+        be left out: their spectra and derivatives are zero.
+
+        Parameters
+        ----------
+        vectors, numbers
+            As in `forward`, sorted by centre.
+        slots
+            ``make_slots(centers, n_centers, kind=...)``: neighbours with different coordinates must
+            be of different kinds.
+        maps
+            (A, 3, 3): movement in Å along i for a unit of coordinate x, at [:, i, x].
+        which
+            (P,) long, the map of each pair's neighbour.
+        """
+        self._check_numbers(numbers)
+        return self._kernel.motions(vectors.detach(), numbers, slots, maps.detach(), which)
 
     def _plain(self, vectors: Tensor, centers: Tensor, numbers: Tensor, n_centers: int) -> Tensor:
         """Coefficients (n_centers, n_radial, (lmax + 1)**2) in operations that autograd records."""

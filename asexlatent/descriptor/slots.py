@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,11 +12,12 @@ from torch import Tensor
 WIDTHS = (4, 8, 16)
 
 
-class Slots(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Slots:
     """Where the pairs of each centre stand in an array of S slots of equal width W.
 
-    Each centre owns as many whole slots as its pairs need, one after the other; places beyond its
-    last pair are filled with some other pair and must be given weight 0.
+    Each centre owns as many whole slots as its pairs need, one after the other; places beyond the
+    last pair of a slot are filled with some other pair and must be given weight 0.
 
     Attributes
     ----------
@@ -29,6 +31,8 @@ class Slots(NamedTuple):
         (P,) long, place of each pair, pairs in the order in which they are given.
     center : Tensor
         (S,) long, centre that each slot belongs to.
+    first : Tensor
+        (S,) long, the first pair of each slot.
     ends : Tensor
         (M,) long, number of slots of the centres up to and including each.
     order : Tensor or None
@@ -42,6 +46,7 @@ class Slots(NamedTuple):
     real: Tensor
     place: Tensor
     center: Tensor
+    first: Tensor
     ends: Tensor
     order: Tensor | None
     pair_ends: Tensor
@@ -55,7 +60,7 @@ class Slots(NamedTuple):
             A centre with more pairs than fit is a part of its own.
         """
         limit = max(places // self.width, 1)
-        ends = self.ends.tolist()
+        ends = self._ends
         parts = []
         center = slot = 0
         while center < len(ends):
@@ -64,6 +69,10 @@ class Slots(NamedTuple):
             center, slot = stop, ends[stop - 1]
         return parts
 
+    @cached_property
+    def _ends(self) -> list[int]:
+        return self.ends.tolist()
+
     def pairs(self, centers: slice) -> slice | Tensor:
         """Which pairs belong to consecutive centres, in the order of the sorted pairs."""
         edges = [int(self.pair_ends[i - 1]) if i else 0 for i in (centers.start, centers.stop)]
@@ -71,7 +80,9 @@ class Slots(NamedTuple):
         return here if self.order is None else self.order[here]
 
 
-def make_slots(centers: Tensor, n_centers: int, width: int | None = None) -> Slots:
+def make_slots(
+    centers: Tensor, n_centers: int, width: int | None = None, kind: Tensor | None = None
+) -> Slots:
     """Arrange pairs in slots.
 
     Parameters
@@ -82,29 +93,48 @@ def make_slots(centers: Tensor, n_centers: int, width: int | None = None) -> Slo
         M.
     width
         W; chosen for the least work when not given.
+    kind
+        (P,) long; when given, consecutive pairs of a centre that differ in it stand in slots of
+        their own. For sorted pairs only.
 
     Returns
     -------
     Slots
     """
-    counts = torch.bincount(centers, minlength=n_centers)
-    if width is None:
-        # measured: a slot costs about as much as two places, whatever is in it
-        cost = [float(((counts + w - 1) // w).sum()) * (2 + w) for w in WIDTHS]
-        width = WIDTHS[cost.index(min(cost))]
-    per_center = (counts + width - 1) // width
-    ends = torch.cumsum(per_center, 0)
     numbered = torch.arange(len(centers), device=centers.device)
+    pair_counts = torch.bincount(centers, minlength=n_centers)
+    # runs of pairs, each with slots of its own: those of a centre, or of a centre and a kind
+    run, counts, owner = centers, pair_counts, None
     order, rank = None, numbered
-    if bool((centers[1:] < centers[:-1]).any()):
+    if kind is not None:
+        begins = torch.ones_like(centers, dtype=torch.bool)
+        begins[1:] = (centers[1:] != centers[:-1]) | (kind[1:] != kind[:-1])
+        run, owner = torch.cumsum(begins, 0) - 1, centers[begins]
+        counts = torch.bincount(run, minlength=len(owner))
+    elif bool((centers[1:] < centers[:-1]).any()):
         order = torch.argsort(centers, stable=True)
         rank = torch.empty_like(numbered).index_copy_(0, order, numbered)
-    pair_ends = torch.cumsum(counts, 0)
-    place = (ends - per_center)[centers] * width + rank - (pair_ends - counts)[centers]
-    total = int(ends[-1]) * width if n_centers else 0
+    width = _best_width(counts) if width is None else width
+    per_run = (counts + width - 1) // width
+    run_ends = torch.cumsum(per_run, 0)
+    place = (run_ends - per_run) * width - (torch.cumsum(counts, 0) - counts)
+    place = place.index_select(0, run) + rank
+    ends, center = run_ends, torch.repeat_interleave(per_run)
+    if owner is not None:
+        center = owner[center]
+        ends = torch.cumsum(torch.zeros_like(pair_counts).index_add_(0, owner, per_run), 0)
+    total = len(center) * width
     source = torch.zeros(total, dtype=torch.long, device=centers.device)
     source[place] = numbered
     real = torch.zeros(total, dtype=torch.bool, device=centers.device)
     real[place] = True
-    center = torch.repeat_interleave(per_center)
-    return Slots(width, source, real, place, center, ends, order, pair_ends)
+    first = source[::width]
+    return Slots(
+        width, source, real, place, center, first, ends, order, torch.cumsum(pair_counts, 0)
+    )
+
+
+def _best_width(counts: Tensor) -> int:
+    # measured: a slot costs about as much as two places, whatever is in it
+    cost = [float(((counts + w - 1) // w).sum()) * (2 + w) for w in WIDTHS]
+    return WIDTHS[cost.index(min(cost))]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
+from asexlatent.descriptor.slots import make_slots
 from asexlatent.optimize.batch import CrystalBatch, Subset
-from asexlatent.optimize.jacobian import SlotMap, pair_tangents, to_variables
+from asexlatent.optimize.jacobian import atom_maps, site_jacobian
 from asexlatent.optimize.metric import Metric
 
 
@@ -204,7 +205,7 @@ class DescriptorProblem:
         else:
             self.spectrum, n_slots = previous.spectrum, previous.slots.n
             self.neighbors = previous.neighbors.select(keep)
-        self.slots = SlotMap.of(batch, n_slots)
+        self.slots = batch.slot_map(n_slots)
 
     def evaluate(self, variables: Tensor, metric: Metric | None = None) -> Evaluation:
         """Loss and gradient of every crystal at `variables`, shape (V,).
@@ -232,23 +233,37 @@ class DescriptorProblem:
 
     def _linearize(self, variables: Tensor, metric: Metric) -> Evaluation:
         """Value, gradient and Gauss-Newton curvature in one pass, without autograd."""
-        batch = self.batch
+        batch, n = self.batch, self.slots.n
         cells, pairs, vectors = self._pairs(variables)
-        tangents = pair_tangents(batch, self.slots, cells, pairs, vectors)
-        numbers = batch.numbers[pairs.neighbors]
-        spectra, jacobian = self.spectrum.with_parameter_jacobian(
-            vectors, pairs.centers, numbers, batch.n_sites, tangents
-        )
-        jacobian = to_variables(batch, self.slots, metric, jacobian)  # (S, L, n)
-        residual = self._residual(spectra)
-        weight = self.site_weight / residual.shape[1]
-        gradient = 2 * weight[:, None] * (residual[:, None, :] @ jacobian)[:, 0]
-        curvature = 2 * weight[:, None, None] * (jacobian.transpose(1, 2) @ jacobian)
+        site = batch.atom_site.index_select(0, pairs.neighbors)
+        arranged = make_slots(pairs.centers, batch.n_sites, kind=site)
+        site = site[arranged.first]
+        numbers = batch.numbers.index_select(0, pairs.neighbors)
+        weight = self.site_weight / self.spectrum.n_components
+        root = torch.sqrt(2 * weight)[:, None]  # on both factors of every product
+        spectra = vectors.new_zeros(batch.n_sites, self.spectrum.n_components)
+        gradient = vectors.new_zeros(batch.n_crystals, n)
+        curvature = vectors.new_zeros(batch.n_crystals, n * n)
+        for part in self.spectrum.motions(
+            vectors, numbers, arranged, atom_maps(batch, cells), pairs.neighbors
+        ):
+            here = part.centers
+            center = arranged.center[part.slots]
+            jacobian = site_jacobian(
+                batch, self.slots, cells, metric, part, center, site[part.slots]
+            )
+            jacobian = jacobian.mul_(root[here, :, None])
+            spectra[here] = part.spectra
+            residual = self._residual(part.spectra, here) * root[here]
+            owner = batch.site_crystal[here]
+            gradient.index_add_(0, owner, torch.bmm(jacobian, residual[:, :, None])[:, :, 0])
+            product = torch.bmm(jacobian, jacobian.transpose(1, 2))
+            curvature.index_add_(0, owner, product.flatten(1))
         return Evaluation(
-            self._per_crystal((residual**2).sum(1) * weight),
-            self.slots.unpad(self._per_crystal(gradient)),
+            self._per_crystal((self._residual(spectra) ** 2).sum(1) * weight),
+            self.slots.unpad(gradient),
             self._isolated(self._count(pairs, vectors)),
-            self._per_crystal(curvature),
+            curvature.view(-1, n, n),
         )
 
     def _pairs(self, variables: Tensor) -> tuple[Tensor, NeighborPairs, Tensor]:
@@ -261,8 +276,8 @@ class DescriptorProblem:
         cell = cells[batch.site_crystal[pairs.centers]]
         return cells, pairs, torch.bmm(step[:, None, :], cell)[:, 0]
 
-    def _residual(self, spectra: Tensor) -> Tensor:
-        return spectra - self.loss.environment.target_for(spectra, self.site_numbers)
+    def _residual(self, spectra: Tensor, sites: slice = slice(None)) -> Tensor:
+        return spectra - self.loss.environment.target_for(spectra, self.site_numbers[sites])
 
     def _per_crystal(self, per_site: Tensor) -> Tensor:
         """Sum an array (S, ...) over the sites of each crystal."""
