@@ -85,7 +85,7 @@ def weighted(weights: Sequence[float], rng: np.random.Generator) -> int:
 
 @lru_cache(maxsize=1024)
 def occupations(
-    space_group: int, max_sites: int, max_atoms: int, neighbors: int | None = None
+    space_group: int, max_sites: int, max_atoms: int, neighbors: tuple[int, ...] | None = None
 ) -> Occupations:
     """Ways to place atoms of one element in a space group.
 
@@ -93,11 +93,11 @@ def occupations(
     ----------
     space_group : 1 to 230.
     max_sites, max_atoms : largest numbers asked for; atoms of the conventional cell.
-    neighbors : leave out positions whose site symmetry does not allow so many neighbours.
+    neighbors : leave out positions whose site symmetry allows none of these numbers of neighbours.
     """
     kinds: dict[tuple[int, bool], list[WyckoffPosition]] = {}
     for position in wyckoff_positions(space_group):
-        if neighbors is None or can_have_neighbors(position, neighbors):
+        if neighbors is None or any(can_have_neighbors(position, n) for n in neighbors):
             kinds.setdefault((position.multiplicity, not position.dof), []).append(position)
     classes = tuple(_Class(m, fixed, tuple(p)) for (m, fixed), p in sorted(kinds.items()))
     partial = np.zeros((len(classes) + 1, max_sites + 1, max_atoms + 1))

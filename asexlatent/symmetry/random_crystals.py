@@ -23,6 +23,7 @@ from asexlatent.symmetry.wyckoff import CrystalError, WyckoffPosition, check_spa
 _ROUNDS = 1000  # choices of group and positions before giving up
 _LOOSENESS = (3.3, 6.5)  # volume in units of the spheres of the covalent radii; C: 6 to 12 Å^3
 
+Neighbors = int | tuple[int, ...]
 Choice = list[tuple[str, WyckoffPosition]]
 """Species and Wyckoff position of every site."""
 
@@ -47,7 +48,8 @@ class RandomCrystals:
         of spheres with ASE's covalent radii (carbon: 6 to 12 Å^3).
     min_distance : redraw coordinates and cell until no two atoms are nearer than this (Å).
     neighbors : leave out Wyckoff positions whose site symmetry does not allow so many neighbours
-        in different directions: one number, or one for each element (others are left alone).
+        in different directions (or any of several numbers): for all elements, or for each of some
+        (others are left alone).
     seed : of the random numbers.
 
     Raises
@@ -63,7 +65,7 @@ class RandomCrystals:
     formula_units: Sequence[int] | None = None
     volume: tuple[float, float] | None = None
     min_distance: float = 0.0
-    neighbors: int | Mapping[str, int] | None = None
+    neighbors: Neighbors | Mapping[str, Neighbors] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,12 +102,7 @@ class RandomCrystals:
     @cached_property
     def volume_range(self) -> tuple[float, float]:
         """Smallest and largest volume per atom, Å^3."""
-        if self.volume is not None:
-            return self.volume
-        radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in self.formula])
-        counts = np.array(list(self.formula.values()))
-        mean = float((counts * radii**3).sum() / counts.sum() * 4 / 3 * pi)
-        return _LOOSENESS[0] * mean, _LOOSENESS[1] * mean
+        return usual_volume(self.formula) if self.volume is None else self.volume
 
     def crystal(self, index: int) -> SymmetricCrystal:
         """Return the crystal of this index (0 or more).
@@ -121,9 +118,7 @@ class RandomCrystals:
             choice = self._choice(group, rng)
             if choice is None:
                 continue
-            crystal = draw(
-                group, choice, rng, volume=self.volume_range, min_distance=self.min_distance
-            )
+            crystal = draw(group, choice, rng, self.volume_range, self.min_distance)
             if crystal is not None:
                 return crystal
         raise CrystalError(self._why_none())
@@ -135,22 +130,35 @@ class RandomCrystals:
     def redrawn(self, crystal: SymmetricCrystal, index: int) -> SymmetricCrystal:
         """Another crystal under the condition of `crystal`: same group, positions and species.
 
-        Cell and coordinates are drawn anew from ``(seed, index)``; the other settings that limit
-        the choice of positions have no part in it. Provenance (``info``) is taken over.
+        Provenance (``info``) is taken over; everything else as in :meth:`under`.
+        """
+        sites = [(site.species, site.position) for site in crystal.sites]
+        return self.under(crystal.space_group, sites, index, crystal.info)
+
+    def under(
+        self, space_group: int, sites: Choice, index: int, info: Mapping | None = None
+    ) -> SymmetricCrystal:
+        """Return a crystal with given sites; cell and coordinates come from ``(seed, index)``.
+
+        Of the settings only ``volume`` and ``min_distance`` have a part in it. Without ``volume``
+        it is the usual one of the species of the sites.
 
         Raises
         ------
         CrystalError
             When atoms cannot be kept ``min_distance`` apart in 1000 attempts.
         """
-        choice = [(site.species, site.position) for site in crystal.sites]
-        options = {"volume": self.volume_range, "min_distance": self.min_distance}
-        rng, group = self._rng(index), crystal.space_group
-        made = draw(group, choice, rng, attempts=_ROUNDS, info=crystal.info, **options)
+        counts: dict[str, int] = {}
+        for species, position in sites:
+            counts[species] = counts.get(species, 0) + position.multiplicity
+        volume = usual_volume(counts) if self.volume is None else self.volume
+        rng = self._rng(index)
+        made = draw(space_group, sites, rng, volume, self.min_distance, _ROUNDS, info)
         if made is None:
+            labels = " ".join(position.label for _, position in sites)
             raise CrystalError(
-                f"no crystal with {' '.join(crystal.wyckoffs)} in space group {group} keeps "
-                f"atoms {self.min_distance:g} Å apart: allow more volume or less distance"
+                f"no crystal with {labels} in space group {space_group} keeps atoms "
+                f"{self.min_distance:g} Å apart: allow more volume or less distance"
             )
         return made
 
@@ -186,21 +194,28 @@ class RandomCrystals:
     @cached_property
     def _key(self) -> tuple:
         """What the ways of placing the atoms depend on, apart from the group."""
-        wanted = self.neighbors if isinstance(self.neighbors, Mapping) else {}
-        common = None if isinstance(self.neighbors, Mapping) else self.neighbors
-        elements = tuple((n, wanted.get(symbol, common)) for symbol, n in self.formula.items())
+        wanted = self.neighbors
+        if not isinstance(wanted, Mapping):
+            wanted = dict.fromkeys(self.formula, wanted)
+        elements = tuple((n, _several(wanted.get(symbol))) for symbol, n in self.formula.items())
         units = None if self.formula_units is None else tuple(sorted(set(self.formula_units)))
         return elements, units, self.max_sites, self.max_atoms
 
     def _why_none(self) -> str:
         groups = ", ".join(map(str, self.space_groups[:5])) + ", ..." * (len(self.space_groups) > 5)
-        units = "any number" if self.formula_units is None else str(list(self.formula_units))
+        units = "any number of"
+        if self.formula_units is not None:
+            units = " or ".join(map(str, self.formula_units))
         apart = f", {self.min_distance:g} Å apart" if self.min_distance else ""
         return (
             f"no crystal of {self.composition} was found in {_ROUNDS} attempts with space group "
-            f"{groups}, {units} of formula units, at most {self.max_sites} sites and "
+            f"{groups}, {units} formula units, at most {self.max_sites} sites and "
             f"{self.max_atoms} atoms{apart}: relax one of these"
         )
+
+
+def _several(neighbors: Neighbors | None) -> tuple[int, ...] | None:
+    return (neighbors,) if isinstance(neighbors, int) else neighbors
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +246,13 @@ def _ways(group: int, key: tuple) -> _Ways:
         if totals[-1].any():
             units.append((atoms, totals))
     return _Ways(tables, units)
+
+
+def usual_volume(counts: Mapping[str, int]) -> tuple[float, float]:
+    """Smallest and largest volume per atom (Å^3) for a composition, by covalent radii."""
+    total = sum(n * covalent_radii[atomic_numbers[symbol]] ** 3 for symbol, n in counts.items())
+    mean = float(total / sum(counts.values()) * 4 / 3 * pi)
+    return _LOOSENESS[0] * mean, _LOOSENESS[1] * mean
 
 
 def draw(
