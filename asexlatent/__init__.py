@@ -15,12 +15,14 @@ _PUBLIC = {
     "CrystalBatch": "asexlatent.optimize",
     "DescriptorCalculator": "asexlatent.optimize",
     "DescriptorLoss": "asexlatent.optimize",
+    "LatentRefiner": "asexlatent.latent",
     "LocalEnvironment": "asexlatent.descriptor",
     "PowerSpectrum": "asexlatent.descriptor",
     "SymmetricCrystal": "asexlatent.symmetry",
     "SymmetricDescriptorOptimizer": "asexlatent.optimize",
     "identify_net": "asexlatent.topology",
     "refine": "asexlatent.optimize",
+    "refine_dual_level": "asexlatent.latent",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.filters import Filter
 from ase.optimize.optimize import RestartError
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from asexlatent.latent.space import LatentBatch, LatentLoss, LatentMetric
 from asexlatent.latent.stage import LatentOptions
 from asexlatent.latent.starts import latent_starts
 from asexlatent.optimize import BatchMinimizer, Objective, Status
+from asexlatent.optimize.constraints import unwrap
 from asexlatent.optimize.crystal_set import CrystalSet
 from asexlatent.symmetry import CrystalError, SymmetricCrystal, TableRow
 from asexlatent.symmetry.detect import Embedding, SymmetrizedAtoms
@@ -54,7 +56,7 @@ class LatentSet(CrystalSet):
         detection: dict[str, Any],
         placement: dict[str, Any],
     ):
-        single = isinstance(members, Atoms | SymmetricCrystal | TableRow)
+        single = isinstance(members, Atoms | Filter | SymmetricCrystal | TableRow)
         listed = [members] if single else list(members)
         self._given: dict[int, SymmetricCrystal] = {}
         self._broken: dict[int, str] = {}
@@ -189,8 +191,8 @@ class LatentSet(CrystalSet):
     def _note(self) -> None:
         super()._note()
         if not self._written:  # the atoms are still the caller's; their loss is not known
-            for target in self.targets:
-                target.info.pop("asx_loss", None)
+            for k in self.frames:
+                unwrap(self.targets[k])[0].info.pop("asx_loss", None)
 
     # -- Optimizable ------------------------------------------------------------------------
 
