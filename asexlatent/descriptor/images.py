@@ -9,22 +9,33 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 1_000_000  # candidates handled at a time: bounds the memory, not the result
+CHUNK = 50_000  # candidates handled at a time: they stay in cache, and memory is bounded
+_BOX = 60  # shifts of one pair of atoms that are tried without further thought
 
 
 class ImageSearch(NamedTuple):
-    """Which images of an atom are near: lattice planes first, then lines, then points.
+    """Which images of an atom are near.
 
-    In a frame with a along x and b in the xy plane, the third shift alone decides the height of
-    the image, the second then its distance from a line, the first its place on it. Each range is
-    exact, so the work grows with the number of planes, lines and points that a sphere meets and
-    not with the box around it, however skewed the cell.
+    Tried are all shifts between those lattice planes that a sphere meets. Where these are many (a
+    sphere of many cells, or a skewed cell, whose box is much larger than the sphere), planes come
+    first, then lines, then points: in a frame with a along x and b in the xy plane, the third shift
+    alone decides the height of the image, the second then its distance from a line, the first its
+    place on it. Each range is exact, so the work grows with the number of planes, lines and points
+    that the sphere meets, however skewed the cell.
     """
 
     scaled: Tensor
     cells: Tensor
     columns: tuple[Tensor, ...]  # (B, 3 - axis): how the shifts from axis on move coordinate axis
     cutoffs: Tensor
+    reach: Tensor  # (B, 3): cutoffs in plane spacings
+
+    @classmethod
+    def of(cls, scaled: Tensor, cells: Tensor, cutoffs: Tensor) -> ImageSearch:
+        """Prepare for atoms (N, 3), cells (B, 3, 3) and cutoffs (B,)."""
+        frames = triangular_cells(cells)
+        columns = tuple(frames[:, axis:, axis].contiguous() for axis in range(3))
+        return cls(scaled, cells, columns, cutoffs, cutoffs[:, None] / plane_spacings(cells))
 
     def images(
         self, center: Tensor, atom: Tensor, place: Tensor
@@ -33,17 +44,42 @@ class ImageSearch(NamedTuple):
 
         ``center`` and ``atom`` are atom indices, ``place`` their crystals, all (Q,).
         """
-        offset = self.scaled[atom] - self.scaled[center]
-        rows = torch.arange(len(atom), device=atom.device)
-        squares = (self.cutoffs**2)[place]
-        none = offset.new_zeros(len(atom), 0)
-        for which, shifts in self._along(2, rows, none, squares, offset, place):
-            steps = offset.index_select(0, which) + shifts
-            cells = self.cells.index_select(0, place[which])
-            near = squared_lengths(steps, cells) < squares[which]
-            near &= (atom != center)[which] | (shifts != 0).any(1)
-            near = near.nonzero().ravel()
-            yield which[near], shifts.index_select(0, near).long()
+        offset = self.scaled.index_select(0, atom) - self.scaled.index_select(0, center)
+        eps = torch.finfo(offset.dtype).eps
+        slack = 32 * eps * (1.0 + self.reach + self.scaled.abs().max())
+        reach = (self.reach + slack).index_select(0, place)
+        behind, ahead = (reach + offset).floor_(), (reach - offset).floor_()
+        spans = (behind + ahead).add_(1.0).clamp_(min=0.0)
+        low = behind.neg_()
+        counts = (spans[:, 0] * spans[:, 1] * spans[:, 2]).long()
+        many = (counts > _BOX).nonzero().ravel()
+        if len(many):
+            counts[many] = 0
+            left = (self.cutoffs**2).index_select(0, place[many])
+            none = offset.new_zeros(len(many), 0)
+            for which, shifts in self._along(2, many, none, left, offset, place):
+                yield self._near(which, shifts, offset, center, atom, place)
+        for which, shifts in _boxes(low, spans, counts):
+            yield self._near(which, shifts, offset, center, atom, place)
+
+    def _near(
+        self,
+        which: Tensor,
+        shifts: Tensor,
+        offset: Tensor,
+        center: Tensor,
+        atom: Tensor,
+        place: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Those of the rows and shifts that are near."""
+        where = place.index_select(0, which)
+        steps = offset.index_select(0, which).add_(shifts)
+        square = squared_lengths(steps, self.cells.index_select(0, where))
+        near = square < (self.cutoffs**2).index_select(0, where)
+        # an atom is no neighbour of itself
+        near &= (square > 0.0) | (atom != center).index_select(0, which)
+        near = near.nonzero().ravel()
+        return which.index_select(0, near), shifts.index_select(0, near).long()
 
     def _along(
         self, axis: int, rows: Tensor, shifts: Tensor, left: Tensor, offset: Tensor, place: Tensor
@@ -72,6 +108,19 @@ class ImageSearch(NamedTuple):
                 continue
             smaller = left[which] - ((base[which] + new) * step[which]) ** 2
             yield from self._along(axis - 1, rows[which], longer, smaller, offset, place)
+
+
+def _boxes(low: Tensor, spans: Tensor, counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """All shifts of boxes with corner low (Q, 3) and spans (Q, 3); counts (Q,) of them each."""
+    for start, stop in chunks(counts):
+        which, rank = expand(counts[start:stop])
+        which, rank = which + start, rank.to(low)
+        x, y, _ = spans.index_select(0, which).unbind(1)
+        # quotients of small integers, half a unit away from where rounding could matter
+        rest = torch.floor((rank + 0.5) / x)
+        last = torch.floor((rest + 0.5) / y)
+        inside = torch.stack((rank - rest * x, rest - last * y, last), 1)
+        yield which, inside.add_(low.index_select(0, which))
 
 
 def squared_lengths(steps: Tensor, cells: Tensor) -> Tensor:

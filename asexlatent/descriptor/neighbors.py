@@ -12,7 +12,6 @@ from asexlatent.descriptor.images import (
     chunks,
     expand,
     inverse_cells,
-    triangular_cells,
 )
 
 _FLAT = 1e-3  # Å^3
@@ -102,17 +101,19 @@ def neighbor_pairs(
     per_crystal = torch.bincount(crystal, minlength=len(cells))
     first = torch.cumsum(per_crystal, 0) - per_crystal
     home = crystal[center_atoms]
-    frames = triangular_cells(cells)
-    columns = tuple(frames[:, axis:, axis].contiguous() for axis in range(3))
-    search = ImageSearch(scaled, cells, columns, cutoffs)
+    search = ImageSearch.of(scaled, cells, cutoffs)
     parts = []
     for start, stop in chunks(per_crystal[home]):
         center, rank = expand(per_crystal[home[start:stop]])
         center = center + start
         place = home[center]
         atom = order[first[place] + rank]
-        for which, shifts in search.images(center_atoms[center], atom, place):
-            parts.append((center[which], atom[which], shifts))
+        found = list(search.images(center_atoms[center], atom, place))
+        which, shifts = (torch.cat(columns) for columns in zip(*found, strict=True))
+        if len(found) > 1:
+            which, order_found = torch.sort(which, stable=True)
+            shifts = shifts[order_found]
+        parts.append((center[which], atom[which], shifts))
     if not parts:
         empty = torch.zeros(0, dtype=torch.long, device=device)
         return NeighborPairs(empty, empty, torch.zeros(0, 3, dtype=torch.long, device=device))
