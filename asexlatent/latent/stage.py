@@ -47,7 +47,7 @@ class LatentOptions:
 
     starts: str = "both"
     samples: int = 2
-    steps: int = 60
+    steps: int = 25
     solver: str | Solver = "adam"
     cutoff_factor: float = 1.45
     prior_weight: float = 0.0
