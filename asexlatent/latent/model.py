@@ -175,6 +175,7 @@ class LatentModel:
         conditions: Sequence[Condition] | None = None,
         n: int | None = None,
         seed: int = 0,
+        temperature: float = 1.0,
         **options: Any,
     ) -> list[SymmetricCrystal | CrystalError]:
         """Draw crystals: z from the prior, columns from what the decoder says of them.
@@ -188,6 +189,9 @@ class LatentModel:
         n : int, optional
             Number of crystals; by default one for each condition.
         seed : int, 0 or more
+        temperature : float
+            Of the columns, given z: 1 draws mixture components and residuals as the decoder gives
+            them, 0 takes the most probable component and the mean of its residual.
         **options
             Of `sample_conditions` (space_groups, source), where there are no conditions.
 
@@ -206,13 +210,13 @@ class LatentModel:
         if not isinstance(self.network, ConditionalVAE):
             if conditions is not None:
                 raise CrystalError("this is an unconditional model: it samples without conditions")
-            return self._sample_tabular(n, seed, **options)
+            return self._sample_tabular(n, seed, temperature, **options)
         if conditions is None:
             conditions = self.sample_conditions(n, seed, **options)
         wanted = [conditions[k % len(conditions)] for k in range(n)]
         made: list[SymmetricCrystal | CrystalError] = []
         for first in range(0, n, _CHUNK):
-            made += self._sample_chunk(wanted[first : first + _CHUNK], first, seed)
+            made += self._sample_chunk(wanted[first : first + _CHUNK], first, seed, temperature)
         return made
 
     def sample_conditions(
@@ -239,7 +243,7 @@ class LatentModel:
         return self.empirical.restricted(space_groups).sample(n, seed)
 
     def _sample_chunk(
-        self, conditions: Sequence[Condition], first: int, seed: int
+        self, conditions: Sequence[Condition], first: int, seed: int, temperature: float
     ) -> list[SymmetricCrystal | CrystalError]:
         problems = [self.vocabulary.problem(condition) for condition in conditions]
         made: list[SymmetricCrystal | CrystalError] = [
@@ -254,30 +258,37 @@ class LatentModel:
             logits, residuals = self.network.decode(
                 noise.z.to(prepared.embedded), prepared.embedded
             )
-            columns = torch.as_tensor(self._columns(logits, residuals, noise))
+            columns = torch.as_tensor(self._columns(logits, residuals, noise, temperature))
             free = prepared.variables(columns.to(prepared.embedded.device)).cpu().numpy()
         ends = np.cumsum([condition.n_free for condition in prepared.conditions])
         for k, values in zip(good, np.split(free, ends[:-1]), strict=True):
             made[k] = _attempt(conditions[k], values)
         return made
 
-    def _columns(self, logits: Tensor, residuals: Tensor, noise: Noise) -> NDArray[np.float64]:
+    def _columns(
+        self, logits: Tensor, residuals: Tensor, noise: Noise, temperature: float
+    ) -> NDArray[np.float64]:
         """Columns (n, C): a component drawn from its probabilities, its residual with noise."""
-        share = torch.softmax(logits.double(), dim=2).cumsum(dim=2).cpu().numpy()
-        component = (noise.component[..., None] > share[..., :-1]).sum(axis=2)
+        if temperature:
+            share = torch.softmax(logits.double() / temperature, dim=2).cumsum(dim=2).cpu().numpy()
+            component = (noise.component[..., None] > share[..., :-1]).sum(axis=2)
+        else:
+            component = logits.argmax(dim=2).cpu().numpy()
         mean = residuals.double().cpu().numpy()
         mean = np.take_along_axis(mean, component[..., None], axis=2)[..., 0]
         scale = self.network.head.scale().detach().double().cpu().numpy()
-        return self.transform.inverse(component, mean + scale * noise.residual)
+        return self.transform.inverse(component, mean + temperature * scale * noise.residual)
 
-    def _sample_tabular(self, n: int, seed: int) -> list[SymmetricCrystal | CrystalError]:
+    def _sample_tabular(
+        self, n: int, seed: int, temperature: float
+    ) -> list[SymmetricCrystal | CrystalError]:
         made: list[SymmetricCrystal | CrystalError] = []
         for first in range(0, n, _CHUNK):
             index = range(first, min(first + _CHUNK, n))
             noise = Noise.draw(index, seed, self)
             with torch.no_grad():
                 decoded = self.network.decode(noise.z)
-            columns = self._columns(decoded.logits, decoded.residuals, noise)
+            columns = self._columns(decoded.logits, decoded.residuals, noise, temperature)
             for choice, row in zip(self.network.choices(decoded), columns, strict=True):
                 try:
                     condition, slots = self.network.condition(choice)
