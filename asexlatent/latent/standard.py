@@ -18,6 +18,7 @@ part of the normaliser is infinite; there only the origin is standardised.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -104,19 +105,17 @@ def standardize(crystal: SymmetricCrystal) -> SymmetricCrystal:
     keep, cell = keep[shortest], crystal.cell_parameters.copy()
     cell[:3] = cells[shortest[0]]
     points = np.array([site.position.representative(site.free) for site in crystal.sites])
-    found = []
-    for k in keep:
-        order = np.argsort(labels[k], kind="stable")
-        last = len(wyckoff_positions(crystal.space_group)) - 1
-        index = last - labels[k][order] % 32
-        moved = points[order] @ ways.rotations[k].T + ways.translations[k]
-        found += _coordinates(crystal.space_group, labels[k][order], index, moved)
-    best = found[_smallest(np.array([np.round(np.ravel(f[1]), _DIGITS) for f in found]))[0]]
-    positions = wyckoff_positions(crystal.space_group)
     standard = standard_form(condition).condition
+    order = np.argsort(labels[keep], axis=1, kind="stable")
+    moved = points @ ways.rotations[keep].transpose(0, 2, 1) + ways.translations[keep][:, None]
+    moved = np.take_along_axis(moved, order[..., None], axis=1)
+    free = _coordinates(standard, _with_origins(standard, moved))
+    best = free[_smallest(np.round(free.reshape(len(free), -1), _DIGITS))[0]]
     sites = [
-        (species, index, free[: positions[index].dof])
-        for (species, index), free in zip(standard.sites, best[1], strict=True)
+        (species, index, values[: position.dof])
+        for (species, index), position, values in zip(
+            standard.sites, standard.positions, best, strict=True
+        )
     ]
     free_cell = lattice_variables(crystal.space_group).project(cell)
     return SymmetricCrystal.build(crystal.space_group, free_cell, sites, dict(crystal.info))
@@ -170,53 +169,63 @@ def _site_map(
     return matrix, constant
 
 
-def _coordinates(
-    space_group: int,
-    labels: NDArray[np.int64],
-    index: NDArray[np.int64],
-    points: NDArray[np.float64],
-) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Smallest free coordinates (S, 3) of sites at `points` (S, 3), one per choice of origin."""
-    group = operations(space_group)
-    origins = np.zeros((1, 3))
-    if group.free_axes:
-        positions = wyckoff_positions(space_group)
-        kinds, counts = np.unique(labels, return_counts=True)
-        size = [positions[index[labels == kind][0]].multiplicity for kind in kinds]
-        rarest = kinds[np.argmin(counts * size)]
-        images = _images(space_group, points[labels == rarest]).reshape(-1, 3)
-        origins = np.zeros_like(images)
-        origins[:, group.free_axes] = images[:, group.free_axes]
-        _, first = np.unique(np.round(origins % 1.0, _DIGITS), axis=0, return_index=True)
-        origins = origins[first]
+def _with_origins(condition: Condition, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add every choice of the origin along polar axes to descriptions (k, S, 3)."""
+    group = operations(condition.space_group)
+    if not group.free_axes:
+        return points
+    kinds = Counter(condition.sites)
+    sizes = {
+        site: kinds[site] * position.multiplicity
+        for site, position in zip(condition.sites, condition.positions, strict=True)
+    }
+    rarest = min(sizes, key=sizes.__getitem__)
+    use = [s for s, site in enumerate(condition.sites) if site == rarest]
+    axes = list(group.free_axes)
     made = []
-    for origin in origins:
-        free = np.zeros((len(points), 3))
-        images = _images(space_group, points - origin)
-        for s, i in enumerate(index):
-            position = wyckoff_positions(space_group)[i]
-            free[s, : position.dof] = _smallest_image(position, images[s])
-        # Equal labels in the order of their coordinates; lexsort takes its last key first.
-        order = np.lexsort((*np.round(free.T[::-1], _DIGITS), labels))
-        made.append((order, free[order]))
-    return made
+    for description in points:
+        origins = np.zeros((len(use) * len(group.rotations), 3))
+        origins[:, axes] = _images(condition.space_group, description[use]).reshape(-1, 3)[:, axes]
+        _, first = np.unique(np.round(origins % 1.0, _DIGITS), axis=0, return_index=True)
+        made.append(description - origins[np.sort(first)][:, None])
+    return np.concatenate(made)
+
+
+def _coordinates(condition: Condition, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Smallest free coordinates (k, S, 3) of sites at `points` (k, S, 3); equal sites sorted."""
+    free, positions = np.zeros_like(points), condition.positions
+    for index in {index for _, index in condition.sites}:
+        sites = [s for s, (_, i) in enumerate(condition.sites) if i == index]
+        position = positions[sites[0]]
+        if position.dof:
+            images = _images(condition.space_group, points[:, sites])
+            free[:, sites, : position.dof] = _smallest_image(position, images)
+    kinds = list(dict.fromkeys(condition.sites))  # standard sites come sorted
+    labels = np.broadcast_to([kinds.index(site) for site in condition.sites], free.shape[:2])
+    x, y, z = np.moveaxis(np.round(free, _DIGITS), 2, 0)
+    order = np.lexsort((z, y, x, labels), axis=-1)  # its last key counts first
+    return np.take_along_axis(free, order[..., None], axis=1)
 
 
 def _images(space_group: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """All images (S, n, 3) of points (S, 3) under the group."""
+    """All images (..., n, 3) of points (..., 3) under the group."""
     group = operations(space_group)
-    return np.einsum("nij,sj->sni", group.rotations, points) + group.translations / UNIT
+    turned = points @ group.rotations.reshape(-1, 3).T.astype(float)
+    return turned.reshape(*points.shape[:-1], -1, 3) + group.translations / UNIT
 
 
 def _smallest_image(position: WyckoffPosition, images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smallest free coordinates (d,) in [0, 1) among the images (n, 3) that atom 0 can be."""
+    """Smallest free coordinates (..., d) in [0, 1) among images (..., n, 3) that atom 0 can be."""
     along, across = fit(position, images)
-    possible = (np.abs(across - np.rint(across)) < 1e-4).all(axis=-1)
-    if not possible.any():  # numerical noise of a badly rounded crystal: take the nearest
-        possible[np.abs(across - np.rint(across)).max(axis=-1).argmin()] = True
-    values = along[possible]
-    values = values - np.floor(values + 10.0**-_DIGITS)  # just below 1 is just below 0
-    return values[_smallest(np.round(values, _DIGITS))[0]]
+    off = np.abs(across - np.rint(across)).max(axis=-1, initial=0.0)
+    # The nearest image counts even when a badly rounded crystal has none that fits.
+    possible = off <= np.maximum(off.min(axis=-1, keepdims=True), 1e-4)
+    along = along - np.floor(along + 10.0**-_DIGITS)  # just below 1 is just below 0
+    for column in np.moveaxis(np.round(along, _DIGITS), -1, 0):
+        values = np.where(possible, column, np.inf)
+        possible &= values == values.min(axis=-1, keepdims=True)
+    first = possible.argmax(axis=-1)
+    return np.take_along_axis(along, first[..., None, None], axis=-2)[..., 0, :]
 
 
 def _smallest(rows: NDArray) -> NDArray[np.int64]:
