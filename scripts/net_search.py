@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
@@ -15,9 +16,9 @@ from asexlatent.symmetry import CrystalError, RandomCrystals
 from asexlatent.symmetry.normalizer import operations
 from asexlatent.symmetry.rows import MAX_SITES
 
-CHUNK = 256  # candidates that are drawn and refined together
+CHUNK = 512  # candidates that are drawn and refined together
 EXPLORED = 0.5  # share of the candidates whose condition is drawn anew
-PER_CONDITION = 12  # nets from one condition; then it has had its share
+PER_CONDITION = 24  # nets from one condition; then it has had its share
 SHARE = 0.03  # of the new conditions that one space group can get at most
 DETECTION = (0.3, 0.1, 0.03, 0.01, 0.001)  # Å, tolerances at which symmetry is looked for again
 
@@ -123,17 +124,30 @@ class NetSearch:
         share = np.minimum(rate / rate.sum(), SHARE)
         share = 0.7 * share / share.sum() + 0.3 / len(groups)
         for group in rng.choice(groups, size=number, p=share / share.sum()):
-            source = self._source((int(group),))
-            while True:
-                self.state.index += 1
-                crystal = source.crystal(self.state.index)
-                # Three bonds per atom and two atoms per bond: an even number of atoms.
-                if _n_primitive(crystal) % 2 == 0:
-                    yield crystal
-                    break
+            yield self._even(int(group), int(rng.integers(1, MAX_SITES + 1)))
+
+    def _even(self, group: int, max_sites: int) -> SymmetricCrystal:
+        """A crystal with an even number of atoms: three bonds for each, two atoms for a bond.
+
+        Few sites are asked for as often as many, of which there are so many more ways; where they
+        make odd numbers only (one atom in P1), more are allowed.
+        """
+        for attempt in count():
+            allowed = min(max_sites + attempt // 20, MAX_SITES)
+            self.state.index += 1
+            try:
+                crystal = self._source((group,), allowed).crystal(self.state.index)
+            except CrystalError:  # no position with so few sites
+                continue
+            if _n_primitive(crystal) % 2 == 0:
+                return crystal
 
     def _exploit(self, number: int, rng: np.random.Generator) -> Iterator[SymmetricCrystal]:
-        """Known conditions, each as often as it is the one most likely to give something new."""
+        """Known conditions, each as often as it promises most: new nets per site.
+
+        A share of new nets is drawn from what is known of it (Thompson sampling) and divided by the
+        number of sites, since simple nets are few and complicated ones without end.
+        """
         names = [
             name
             for name, tried in self.state.conditions.items()
@@ -144,18 +158,20 @@ class NetSearch:
         tried = [self.state.conditions[name] for name in names]
         new = np.array([t.new for t in tried], dtype=float)
         drawn = np.array([t.drawn for t in tried], dtype=float)
-        source = self._source((1,))
+        sites = np.array([name.count(",") + 1 for name in names])
+        source = self._source((1,), MAX_SITES)
         for _ in range(number):
-            best = int(rng.beta(1 + new, 1 + np.maximum(drawn - new, 0)).argmax())
+            share = rng.beta(1 + new, 1 + np.maximum(drawn - new, 0))
+            best = int((share / sites).argmax())
             drawn[best] += 1  # as if it had failed, so that not all go to one
             self.state.index += 1
             yield source.redrawn(with_condition(names[best]), self.state.index)
 
-    def _source(self, groups: tuple[int, ...]) -> RandomCrystals:
+    def _source(self, groups: tuple[int, ...], max_sites: int) -> RandomCrystals:
         return RandomCrystals(
             "C",
             groups,
-            max_sites=MAX_SITES,
+            max_sites=max_sites,
             max_atoms=self.limits.max_atoms,
             neighbors=3,
             seed=self.limits.seed,

@@ -21,6 +21,7 @@ from asexlatent.symmetry.occupations import occupations, weighted
 from asexlatent.symmetry.wyckoff import CrystalError, WyckoffPosition, check_space_group
 
 _ROUNDS = 1000  # choices of group and positions before giving up
+_TOO_NEAR = 100  # those of them in which no draw has kept atoms apart, before giving up
 _LOOSENESS = (3.3, 6.5)  # volume in units of the spheres of the covalent radii; C: 6 to 12 Å^3
 
 Neighbors = int | tuple[int, ...]
@@ -110,9 +111,9 @@ class RandomCrystals:
         Raises
         ------
         CrystalError
-            When none that obeys the limits is found in 1000 attempts.
+            When none that obeys the limits is found in many attempts.
         """
-        rng = self._rng(index)
+        rng, too_near = self._rng(index), 0
         for _ in range(_ROUNDS):
             group = int(self.space_groups[int(rng.integers(len(self.space_groups)))])
             choice = self._choice(group, rng)
@@ -121,6 +122,9 @@ class RandomCrystals:
             crystal = draw(group, choice, rng, self.volume_range, self.min_distance)
             if crystal is not None:
                 return crystal
+            too_near += 1
+            if too_near == _TOO_NEAR:
+                break
         raise CrystalError(self._why_none())
 
     def crystals(self, number: int, first: int = 0) -> Iterator[SymmetricCrystal]:
@@ -208,7 +212,7 @@ class RandomCrystals:
             units = " or ".join(map(str, self.formula_units))
         apart = f", {self.min_distance:g} Å apart" if self.min_distance else ""
         return (
-            f"no crystal of {self.composition} was found in {_ROUNDS} attempts with space group "
+            f"no crystal of {self.composition} was found in many attempts with space group "
             f"{groups}, {units} formula units, at most {self.max_sites} sites and "
             f"{self.max_atoms} atoms{apart}: relax one of these"
         )
