@@ -18,6 +18,7 @@ from ase.io import read
 from matplotlib.figure import Figure
 
 from asexlatent import LocalEnvironment, SymmetricCrystal, identify_net, refine
+from asexlatent.cli.settings import Settings
 from asexlatent.optimize import Refinement
 from asexlatent.plotting import plot_spectra
 
@@ -58,7 +59,7 @@ def main() -> None:
     with resources.as_file(example) as path:
         candidates = read(path, index=":")
     environment = LocalEnvironment.named("sp2")
-    results = refine(candidates, environment, restarts=5)
+    results = refine(candidates, environment, restarts=Settings().restarts)
     good = sorted(filter(worth_showing, results), key=size, reverse=True)[:2]
     if not good:
         raise SystemExit("no candidate of the example is fit to be shown")
