@@ -10,7 +10,9 @@ from ase.lattice.hexagonal import Graphite
 
 from asexlatent import CrystalBatch, LocalEnvironment, SymmetricCrystal, refine
 from asexlatent.optimize import Restarts
-from asexlatent.optimize.molecules import molecular
+from asexlatent.optimize.molecules import finite_components, molecular
+from asexlatent.topology.components import connected_components
+from asexlatent.topology.graph import PeriodicGraph
 
 
 def cubes(cell: float = 6.0) -> SymmetricCrystal:
@@ -55,3 +57,21 @@ def test_a_molecule_is_tried_again_and_kept_when_nothing_else_is_found():
     (result,) = refine([cubes()], "sp2", restarts=Restarts(2), steps=30)
     assert result.valid
     assert "molecules" in result.reason
+
+
+def test_finite_components_are_those_of_dimension_zero():
+    """Against the lattices that `topology` computes, on random graphs with loops and doublets."""
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        n, n_edges = rng.integers(1, 9), rng.integers(0, 10)
+        first, second = rng.integers(0, n, (2, n_edges))
+        shifts = rng.integers(-1, 2, (n_edges, 3))
+        real = (first != second) | shifts.any(1)
+        both = np.concatenate((first[real], second[real]))
+        other = np.concatenate((second[real], first[real]))
+        hops = np.concatenate((shifts[real], -shifts[real]))
+        label, finite = finite_components(int(n), both, other, hops)
+        graph = PeriodicGraph.build(int(n), np.stack((both, other), 1), hops)
+        expected = connected_components(graph)
+        assert sorted(finite) == sorted(part.graph.dimension == 0 for part in expected)
+        assert len(np.unique(label)) == len(finite)
