@@ -10,6 +10,7 @@ from latent_cases import random_crystals, tiny_data, tiny_model
 
 from asexlatent import CrystalBatch
 from asexlatent.latent import Condition
+from asexlatent.latent.model import Noise
 from asexlatent.symmetry import CrystalError, RandomCrystals, SymmetricCrystal
 
 
@@ -37,6 +38,17 @@ def test_a_sample_depends_on_seed_number_and_condition_only():
     assert not np.allclose(other[0].free_variables, part[0].free_variables)
     free = [model.sample(n=n, seed=1) for n in (4, 9)]
     assert [c.wyckoffs for c in free[0]] == [c.wyckoffs for c in free[1][:4]]
+
+
+def test_cold_samples_are_decoded_z():
+    """At temperature 0 a sample is what `decode` makes of its z; others scatter around it."""
+    model, wanted = tiny_model(), some_conditions()
+    cold = model.sample(wanted, seed=2, temperature=0.0)
+    z = Noise.draw(range(len(wanted)), 2, model).z
+    for one, other in zip(cold, model.decode(z, wanted), strict=True):
+        np.testing.assert_allclose(one.free_variables, other.free_variables, rtol=1e-5, atol=1e-6)
+    warm = model.sample(wanted, seed=2)
+    assert not np.allclose(warm[0].free_variables, cold[0].free_variables)
 
 
 @pytest.mark.parametrize("source", ["proposed", "training"])
