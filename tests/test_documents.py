@@ -17,6 +17,7 @@ from asexlatent.cli.refine import main as refine_command
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 WITH_CODE = ["README.md", "docs/quickstart.md", "docs/symmetry.md", "docs/ase.md"]
+WITH_CODE += ["docs/data.md"]
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINKED = re.compile(r"\]\(([^)#]+?)(#[\w-]+)?\)")
 

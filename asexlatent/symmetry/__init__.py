@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from asexlatent.symmetry.crystal import CrystalError, Site, SymmetricCrystal
@@ -23,16 +24,20 @@ from asexlatent.symmetry.wyckoff import (
 
 if TYPE_CHECKING:
     from asexlatent.symmetry.detect import Embedding, SymmetrizedAtoms, symmetrize
+    from asexlatent.symmetry.group_relations import GroupRelation
+    from asexlatent.symmetry.subgroups import SubgroupCrystals, subgroup_crystals
 
 __all__ = [
     "TABLE_COLUMNS",
     "CrystalError",
     "Embedding",
+    "GroupRelation",
     "LatticeVariables",
     "Projection",
     "RandomCrystals",
     "RowProjection",
     "Site",
+    "SubgroupCrystals",
     "SymmetricCrystal",
     "SymmetrizedAtoms",
     "TableRow",
@@ -43,16 +48,26 @@ __all__ = [
     "lattice_variables",
     "parameters_from_cell",
     "read_table",
+    "subgroup_crystals",
     "symmetrize",
     "to_row",
     "wyckoff_positions",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Detection needs ase.spacegroup, which takes longer to import than all the rest together.
-    if name in ("Embedding", "SymmetrizedAtoms", "symmetrize"):
-        from asexlatent.symmetry import detect
+_LATER = {
+    # Detection needs ase.spacegroup, which takes longer to import than all the rest together;
+    # subgroups need SciPy.
+    "Embedding": "detect",
+    "SymmetrizedAtoms": "detect",
+    "symmetrize": "detect",
+    "GroupRelation": "group_relations",
+    "SubgroupCrystals": "subgroups",
+    "subgroup_crystals": "subgroups",
+}
 
-        return getattr(detect, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
