@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from asexlatent.descriptor.kernel import PairKernel
 
 
+_SHARED = ("polynomials", "spare", "derivative")
+
+
 @dataclass
 class Memory:
     """Scratch that all chunks of one call share.
@@ -41,7 +44,14 @@ class Memory:
         }
         line = 64 // like.element_size()
         stride = line * (-(-places // line) | 1)
-        arrays = {k: like.new_empty(prod(v), stride) for k, v in shapes.items()}
+        rows = {k: prod(v) for k, v in shapes.items()}
+        # the derivative comes when polynomials and spare are no longer needed
+        early = rows["polynomials"] + rows["spare"]
+        arrays = {k: like.new_empty(v, stride) for k, v in rows.items() if k not in _SHARED}
+        shared = like.new_empty(max(early, rows["derivative"]), stride)
+        arrays["polynomials"] = shared[: rows["polynomials"]]
+        arrays["spare"] = shared[rows["polynomials"] : early]
+        arrays["derivative"] = shared[: rows["derivative"]]
         return cls(places, shapes, arrays)
 
     def serves(self, places: int, like: Tensor) -> bool:
@@ -62,8 +72,8 @@ class Chunk:
 
     Attributes
     ----------
-    centers, places, slots : slice
-        Which of all centres, places and slots.
+    centers, places : slice
+        Which of all centres and places.
     owner : Tensor
         (S,) long, centre of each slot, counted from the first of the chunk.
     vectors : Tensor
@@ -82,7 +92,6 @@ class Chunk:
         self, centers: slice, owner: Tensor, places: slice, width: int, arrays: dict[str, Tensor]
     ) -> None:
         self.centers, self.owner, self.places, self.width = centers, owner, places, width
-        self.slots = slice(places.start // width, places.stop // width)
         self.with_one, self.radial = arrays["vectors"], arrays["radial"]
         self.vectors = self.with_one[:3]
         self.angular, self.spare = arrays["angular"], arrays["spare"]
@@ -101,20 +110,20 @@ class Motions(NamedTuple):
 
     Attributes
     ----------
-    centers, slots : slice
-        Which of all M centres and of all S slots.
+    centers, pieces : slice
+        Which of all M centres and of all S pieces.
     spectra : Tensor
         (m, L).
     common : Tensor
         (m, 4, 3, L): sum over the pairs of the centre of vector_j D_i at [:, j, i] for j = 0, 1, 2,
         and of D_i at [:, 3, i]: the change per unit of deformation, and of movement of all.
     own : Tensor
-        (s, 3, L): sum over the pairs of a slot and over i of maps_ix D_i at [:, x]: the change per
+        (s, 3, L): sum over the pairs of a piece and over i of maps_ix D_i at [:, x]: the change per
         unit of a coordinate of these neighbours.
     """
 
     centers: slice
-    slots: slice
+    pieces: slice
     spectra: Tensor
     common: Tensor
     own: Tensor

@@ -260,16 +260,8 @@ class LocalEnvironment:
             residual ``spectra - target`` is differentiable. Rows are NaN for a species without
             reference (`check_species` says which).
         """
-        reference = self.spectra.to(spectra)
         match = numbers[:, None] == self.numbers.to(numbers.device)
-        with torch.no_grad():
-            if len(reference) == 1:
-                target = reference.expand(len(spectra), -1)
-            else:
-                distance = torch.cdist(spectra.detach(), reference)
-                distance = torch.where(match, distance, torch.inf)
-                target = reference[distance.argmin(1)]
-            return torch.where(match.any(1, keepdim=True), target, torch.nan)
+        return nearest_reference(spectra, self.spectra.to(spectra), match)
 
     def valid(
         self,
@@ -302,3 +294,17 @@ class LocalEnvironment:
         from asexlatent.descriptor.storage import load_environment
 
         return load_environment(path)
+
+
+@torch.no_grad()
+def nearest_reference(spectra: Tensor, reference: Tensor, match: Tensor) -> Tensor:
+    """Row of ``reference`` (R, L) nearest to each of ``spectra`` (M, L) where ``match`` (M, R).
+
+    NaN where nothing matches.
+    """
+    if len(reference) == 1:
+        target = reference.expand(len(spectra), -1)
+    else:
+        distance = torch.cdist(spectra.detach(), reference).masked_fill(~match, torch.inf)
+        target = reference[distance.argmin(1)]
+    return target.masked_fill(~match.any(1, keepdim=True), torch.nan)

@@ -73,7 +73,7 @@ def write_unscaled_harmonics(
     ``spare`` is scratch of the shape of ``out``.
     """
     x, y, z = vectors
-    out[0] = 1.0
+    out[0].fill_(1.0)
     if lmax > 0:
         out[1], out[2], out[3] = y, z, x
     for degree in range(2, lmax + 1):

@@ -171,7 +171,7 @@ class PairKernel(torch.nn.Module):
 
     @torch.no_grad()
     def motions(
-        self, vectors: Tensor, numbers: Tensor, slots: Slots, maps: Tensor, which: Tensor
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, pieces: Slots, maps: Tensor
     ) -> Iterator[Motions]:
         """Power spectra and what they change by when neighbours move, some centres at a time.
 
@@ -179,27 +179,32 @@ class PairKernel(torch.nn.Module):
         ----------
         vectors, numbers, slots
             The pairs.
+        pieces
+            Slots of the same pairs for the sums in `Motions.own`.
         maps
-            (A, 3, 3): Cartesian movement i for a unit of coordinate x.
-        which
-            (P,) long, the map of each pair.
+            (P, 3, 3): Cartesian movement i of the neighbour for a unit of its coordinate x.
         """
-        rows = maps.flatten(1)
+        maps = maps.flatten(1)
         for chunk in self._chunks(vectors, numbers, slots, slopes=True):
             spectra, derivative = self._derivative(chunk)
             # one row for each pair: then the products below are few and their operands contiguous
-            derivative = derivative.flatten(0, 1).T.contiguous()
-            by_pair = derivative.view(-1, chunk.width, derivative.shape[1])  # (S, W, 3 L)
-            chunk.with_one[3] = 1.0
+            derivative = derivative.flatten(0, 1).T.contiguous()  # (p, 3 L)
+            chunk.with_one[3].fill_(1.0)
             left = chunk.in_slots(chunk.with_one).permute(1, 0, 2)
-            moments = torch.bmm(left, by_pair).flatten(1)
-            common = moments.new_zeros(len(spectra), moments.shape[1])
-            common = common.index_add_(0, chunk.owner, moments).view(len(spectra), 4, 3, -1)
+            moments = torch.bmm(left, derivative.view(-1, chunk.width, derivative.shape[1]))
+            common = moments.new_zeros(len(spectra), moments[0].numel())
+            common.index_add_(0, chunk.owner, moments.flatten(1))
+            common = common.view(len(spectra), 4, 3, -1)
             common[:, :3] *= self.rcut  # the vectors of a chunk are in units of it
-            place = which.index_select(0, slots.source[chunk.places])
-            left = rows.index_select(0, place).view(-1, 3 * chunk.width, 3)
-            own = torch.bmm(left.transpose(1, 2), by_pair.view(len(left), 3 * chunk.width, -1))
-            yield Motions(chunk.centers, chunk.slots, spectra, common, own)
+            these = pieces.of(chunk.centers)
+            places = slice(these.start * pieces.width, these.stop * pieces.width)
+            pairs = pieces.source[places]
+            left = maps.index_select(0, pairs) * pieces.real[places, None]
+            left = left.view(-1, 3 * pieces.width, 3)
+            rows = slots.place.index_select(0, pairs) - chunk.places.start
+            right = derivative.index_select(0, rows).view(len(left), 3 * pieces.width, -1)
+            own = torch.bmm(left.transpose(1, 2), right)
+            yield Motions(chunk.centers, these, spectra, common, own)
 
     def contract(self, coefficients: Tensor) -> Tensor:
         """Power spectra (M, L) of coefficients (M, K, (lmax + 1)**2); autograd may record it."""
@@ -257,7 +262,7 @@ class PairKernel(torch.nn.Module):
         """w h_nl and, if asked for, w dh_nl/du."""
         table = chunk.polynomials
         double = square.clamp(max=1.0).mul_(4.0).sub_(2.0)  # 2 t
-        table[0] = 1.0
+        table[0].fill_(1.0)
         torch.mul(double, 0.5, out=table[1])
         for k in range(2, 2 * BLOCK):
             torch.mul(double, table[k - 1], out=table[k]).sub_(table[k - 2])
@@ -304,7 +309,7 @@ class PairKernel(torch.nn.Module):
         """
         values, slopes = chunk.in_slots(chunk.values), chunk.in_slots(chunk.slopes)
         angular = chunk.in_slots(chunk.angular)
-        slopes[:, :, 0] = 0.0
+        slopes[:, :, 0].zero_()
         for i, group in enumerate(self.groups):
             inputs = seeds[..., group.inputs].reshape(-1, group.inputs.stop - group.inputs.start)
             lift = getattr(self, f"lift{i}")

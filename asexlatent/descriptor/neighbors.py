@@ -127,9 +127,10 @@ def pair_vectors(
 
     Parameters as in `neighbor_pairs`.
     """
-    atoms = center_atoms[pairs.centers]
-    steps = scaled[pairs.neighbors] - scaled[atoms] + pairs.shifts
-    return torch.bmm(steps.unsqueeze(1), cells[crystal[atoms]]).squeeze(1)
+    atoms = center_atoms.index_select(0, pairs.centers)
+    steps = scaled.index_select(0, pairs.neighbors) - scaled.index_select(0, atoms) + pairs.shifts
+    place = crystal.index_select(0, atoms)
+    return torch.bmm(steps.unsqueeze(1), cells.index_select(0, place)).squeeze(1)
 
 
 class NeighborList:
@@ -145,6 +146,9 @@ class NeighborList:
     Atoms that are wrapped to another image between two calls are followed. Only crystals that fail
     the test are searched again.
 
+    The object that `update` returns is the same one as long as nothing in it has changed, unless it
+    is cut to what is within ``rcut``.
+
     Parameters
     ----------
     crystal
@@ -155,6 +159,9 @@ class NeighborList:
         Cutoff in Å.
     skin
         Å, 0 or more; 0 searches at every change.
+    symmetric
+        All atoms are images of the centres of their crystal by isometries of its lattice, before
+        and after, so that they move as far as these: only the centres are watched.
 
     Attributes
     ----------
@@ -163,18 +170,24 @@ class NeighborList:
     """
 
     def __init__(
-        self, crystal: Tensor, center_atoms: Tensor, rcut: float, skin: float = 0.5
+        self,
+        crystal: Tensor,
+        center_atoms: Tensor,
+        rcut: float,
+        skin: float = 0.5,
+        symmetric: bool = False,
     ) -> None:
         if not (rcut > 0 and skin >= 0):
             raise ValueError(f"rcut {rcut} Å must be positive and skin {skin} Å not negative")
         self.crystal, self.center_atoms = crystal, center_atoms
         self.rcut, self.skin = float(rcut), float(skin)
+        self.symmetric = symmetric
+        self.center_crystal = crystal[center_atoms]
         self.searches = 0
         self._pairs: NeighborPairs | None = None
         self._scaled: Tensor | None = None  # at the search of each crystal
         self._cells: Tensor | None = None
 
-    @torch.no_grad()
     def update(self, scaled: Tensor, cells: Tensor, within: bool = True) -> NeighborPairs:
         """Pairs of the crystals as they are now.
 
@@ -199,17 +212,28 @@ class NeighborList:
         ValueError
             As `neighbor_pairs`.
         """
+        return self.with_vectors(scaled, cells, within)[0]
+
+    @torch.no_grad()
+    def with_vectors(
+        self, scaled: Tensor, cells: Tensor, within: bool = True
+    ) -> tuple[NeighborPairs, Tensor]:
+        """Pairs as `update` gives them, and their vectors (P, 3) in Å."""
         scaled, cells = scaled.detach(), cells.detach()
         if self._pairs is None:
-            self._search(scaled, cells, torch.ones(len(cells), dtype=torch.bool))
+            self._search(scaled, cells, torch.ones_like(cells[:, 0, 0], dtype=torch.bool))
+        elif self.symmetric:
+            self._watch(scaled, cells)
         else:
             self._follow(scaled, cells)
         pairs = self._pairs
+        vectors = pair_vectors(scaled, cells, self.crystal, self.center_atoms, pairs)
         if not within:
-            return pairs
-        x, y, z = pair_vectors(scaled, cells, self.crystal, self.center_atoms, pairs).unbind(1)
+            return pairs, vectors
+        x, y, z = vectors.unbind(1)
         near = (x * x + y * y + z * z < self.rcut**2).nonzero().ravel()
-        return NeighborPairs(*(column.index_select(0, near) for column in pairs))
+        pairs = NeighborPairs(*(column.index_select(0, near) for column in pairs))
+        return pairs, vectors.index_select(0, near)
 
     def select(self, keep: Tensor) -> NeighborList:
         """The list of some of the crystals, without a new search.
@@ -230,6 +254,7 @@ class NeighborList:
             new_atom[self.center_atoms[centers]],
             self.rcut,
             self.skin,
+            self.symmetric,
         )
         if self._pairs is not None:
             stays = centers[self._pairs.centers]
@@ -240,23 +265,32 @@ class NeighborList:
             chosen._scaled, chosen._cells = self._scaled[atoms], self._cells[keep]
         return chosen
 
+    def _watch(self, scaled: Tensor, cells: Tensor) -> None:
+        """Search again where the test fails, of which the centres alone decide."""
+        step = (scaled - self._scaled).index_select(0, self.center_atoms)
+        home = self.center_crystal
+        moved = torch.bmm(step.unsqueeze(1), self._cells.index_select(0, home)).squeeze(1)
+        largest = torch.zeros_like(cells[:, 0, 0])
+        largest = largest.scatter_reduce(0, home, moved.norm(dim=1), "amax")
+        stale = self._stale(cells, 2.0 * largest)
+        if bool(stale.any()):
+            self._search(scaled, cells, stale)
+
     def _follow(self, scaled: Tensor, cells: Tensor) -> None:
         """Search again where the test fails; renumber the images of wrapped atoms elsewhere."""
         step = scaled - self._scaled
         jump = torch.round(step)
-        moved = pair_free_vectors(step - jump, self._cells[self.crystal]).norm(dim=1)
+        moved = torch.bmm((step - jump).unsqueeze(1), self._cells[self.crystal]).squeeze(1)
+        moved = moved.norm(dim=1)
         largest = torch.zeros_like(cells[:, 0, 0])
         largest = largest.scatter_reduce(0, self.crystal, moved, "amax")
         centers = self.center_atoms
         of_centers = torch.zeros_like(largest)
-        of_centers = of_centers.scatter_reduce(0, self.crystal[centers], moved[centers], "amax")
-        stretch = inverse_cells(cells) @ self._cells
-        stretch = (stretch - torch.eye(3).to(cells)).flatten(1).norm(dim=1)
-        # written so that a coordinate that is no number asks for a search, which complains
-        stale = ~(self.rcut * stretch + largest + of_centers <= self.skin)
+        of_centers = of_centers.scatter_reduce(0, self.center_crystal, moved[centers], "amax")
+        stale = self._stale(cells, largest + of_centers)
         flags = torch.stack((stale.any(), (jump != 0).any())).tolist()
         if flags[1]:
-            jump = torch.where(stale[self.crystal][:, None], 0.0, jump)
+            jump = jump.masked_fill(stale[self.crystal][:, None], 0.0)
             self._scaled = self._scaled + jump
             hops = jump.long()
             c, n, shifts = self._pairs
@@ -264,18 +298,26 @@ class NeighborList:
         if flags[0]:
             self._search(scaled, cells, stale)
 
+    def _stale(self, cells: Tensor, moved: Tensor) -> Tensor:
+        """Whether a pair of a crystal (B,) may have come near unseen; moved (B,) in Å."""
+        stretch = torch.bmm(inverse_cells(cells), self._cells)
+        stretch = stretch - torch.eye(3, dtype=cells.dtype, device=cells.device)
+        # written so that a coordinate that is no number asks for a search, which complains
+        return ~(self.rcut * stretch.flatten(1).norm(dim=1) + moved <= self.skin)
+
     def _search(self, scaled: Tensor, cells: Tensor, stale: Tensor) -> None:
         """New pairs for the crystals that are stale, merged with the old ones of the others."""
-        stale = stale.to(cells.device)
-        self.searches += int(stale.sum())
+        count = int(stale.sum())
+        self.searches += count
         reach = self.rcut + self.skin
-        if self._pairs is None or bool(stale.all()):
+        if count == len(cells):
             self._pairs = neighbor_pairs(scaled, cells, self.crystal, self.center_atoms, reach)
             self._scaled, self._cells = scaled.clone(), cells.clone()
             return
-        atoms = stale[self.crystal].nonzero().flatten()
-        centers = stale[self.crystal[self.center_atoms]]
-        new_atom = torch.cumsum(stale[self.crystal], 0) - 1
+        of_atoms = stale[self.crystal]
+        atoms = of_atoms.nonzero().flatten()
+        centers = stale[self.center_crystal]
+        new_atom = torch.cumsum(of_atoms, 0) - 1
         found = neighbor_pairs(
             scaled[atoms],
             cells[stale],
@@ -288,13 +330,8 @@ class NeighborList:
         stays = ~centers[self._pairs.centers]
         kept = NeighborPairs(*(column[stays] for column in self._pairs))
         self._pairs = _merge(kept, found, len(self.center_atoms))
-        self._scaled = torch.where(stale[self.crystal][:, None], scaled, self._scaled)
+        self._scaled = torch.where(of_atoms[:, None], scaled, self._scaled)
         self._cells = torch.where(stale[:, None, None], cells, self._cells)
-
-
-def pair_free_vectors(scaled: Tensor, cells: Tensor) -> Tensor:
-    """Cartesian vectors (N, 3) of fractional ones, each with a cell of its own (N, 3, 3)."""
-    return (scaled.unsqueeze(-1) * cells).sum(1)
 
 
 def _merge(first: NeighborPairs, second: NeighborPairs, n_centers: int) -> NeighborPairs:

@@ -246,7 +246,7 @@ class PowerSpectrum(torch.nn.Module):
         return self._kernel.jacobian(vectors.detach(), numbers, slots, tangents.detach())
 
     def motions(
-        self, vectors: Tensor, numbers: Tensor, slots: Slots, maps: Tensor, which: Tensor
+        self, vectors: Tensor, numbers: Tensor, slots: Slots, pieces: Slots, maps: Tensor
     ) -> Iterator[Motions]:
         """Power spectra and all that their derivatives for free variables are made of.
 
@@ -260,15 +260,17 @@ class PowerSpectrum(torch.nn.Module):
         vectors, numbers
             As in `forward`, sorted by centre.
         slots
-            ``make_slots(centers, n_centers, kind=...)``: neighbours with different coordinates must
-            be of different kinds.
+            ``make_slots(centers, n_centers)``.
+        pieces
+            ``make_slots(centers, n_centers, kind=...)``: neighbours that have no coordinates in
+            common must be of different kinds.
         maps
-            (A, 3, 3): movement in Å along i for a unit of coordinate x, at [:, i, x].
-        which
-            (P,) long, the map of each pair's neighbour.
+            (P, 3, 3): movement of the neighbour in Å along i for a unit of its coordinate x, at
+            [:, i, x].
+
+        Neighbours of a species without a channel count as nothing: look before the first step.
         """
-        self._check_numbers(numbers)
-        return self._kernel.motions(vectors.detach(), numbers, slots, maps.detach(), which)
+        return self._kernel.motions(vectors.detach(), numbers, slots, pieces, maps.detach())
 
     def _plain(self, vectors: Tensor, centers: Tensor, numbers: Tensor, n_centers: int) -> Tensor:
         """Coefficients (n_centers, n_radial, (lmax + 1)**2) in operations that autograd records."""

@@ -17,7 +17,7 @@ class Slots:
     """Where the pairs of each centre stand in an array of S slots of equal width W.
 
     Each centre owns as many whole slots as its pairs need, one after the other; places beyond the
-    last pair of a slot are filled with some other pair and must be given weight 0.
+    last pair of a slot are filled with that pair and must be given weight 0.
 
     Attributes
     ----------
@@ -69,6 +69,12 @@ class Slots:
             center, slot = stop, ends[stop - 1]
         return parts
 
+    def of(self, centers: slice) -> slice:
+        """Slots of consecutive centres."""
+        ends = self._ends
+        first = ends[centers.start - 1] if centers.start else 0
+        return slice(first, ends[centers.stop - 1] if centers.stop else 0)
+
     @cached_property
     def _ends(self) -> list[int]:
         return self.ends.tolist()
@@ -101,11 +107,10 @@ def make_slots(
     -------
     Slots
     """
-    numbered = torch.arange(len(centers), device=centers.device)
     pair_counts = torch.bincount(centers, minlength=n_centers)
+    pair_ends = torch.cumsum(pair_counts, 0)
     # runs of pairs, each with slots of its own: those of a centre, or of a centre and a kind
-    run, counts, owner = centers, pair_counts, None
-    order, rank = None, numbered
+    run, counts, owner, order = centers, pair_counts, None, None
     if kind is not None:
         begins = torch.ones_like(centers, dtype=torch.bool)
         begins[1:] = (centers[1:] != centers[:-1]) | (kind[1:] != kind[:-1])
@@ -113,25 +118,26 @@ def make_slots(
         counts = torch.bincount(run, minlength=len(owner))
     elif bool((centers[1:] < centers[:-1]).any()):
         order = torch.argsort(centers, stable=True)
-        rank = torch.empty_like(numbered).index_copy_(0, order, numbered)
     width = _best_width(counts) if width is None else width
     per_run = (counts + width - 1) // width
-    run_ends = torch.cumsum(per_run, 0)
-    place = (run_ends - per_run) * width - (torch.cumsum(counts, 0) - counts)
-    place = place.index_select(0, run) + rank
-    ends, center = run_ends, torch.repeat_interleave(per_run)
+    ends, slot_run = torch.cumsum(per_run, 0), torch.repeat_interleave(per_run)
+    run_slots, run_pairs = ends - per_run, torch.cumsum(counts, 0) - counts
+    slot = torch.arange(len(slot_run), device=centers.device)
+    in_slot = torch.arange(width, device=centers.device)
+    rank = (slot - run_slots[slot_run])[:, None] * width + in_slot
+    last = counts[slot_run][:, None] - 1
+    source = (run_pairs[slot_run][:, None] + torch.minimum(rank, last)).ravel()
+    numbered = torch.arange(len(centers), device=centers.device)
+    if order is not None:
+        source = order[source]
+        numbered = torch.empty_like(numbered).index_copy_(0, order, numbered)
+    place = (run_slots * width - run_pairs).index_select(0, run) + numbered
+    center = slot_run
     if owner is not None:
-        center = owner[center]
+        center = owner[slot_run]
         ends = torch.cumsum(torch.zeros_like(pair_counts).index_add_(0, owner, per_run), 0)
-    total = len(center) * width
-    source = torch.zeros(total, dtype=torch.long, device=centers.device)
-    source[place] = numbered
-    real = torch.zeros(total, dtype=torch.bool, device=centers.device)
-    real[place] = True
-    first = source[::width]
-    return Slots(
-        width, source, real, place, center, first, ends, order, torch.cumsum(pair_counts, 0)
-    )
+    real = (rank <= last).ravel()
+    return Slots(width, source, real, place, center, source[::width], ends, order, pair_ends)
 
 
 def _best_width(counts: Tensor) -> int:

@@ -14,20 +14,22 @@ import torch
 from torch import Tensor
 
 from asexlatent.descriptor.chunk import Motions
+from asexlatent.descriptor.neighbors import NeighborPairs
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.slot_map import SlotMap
 
 
-def atom_maps(batch: CrystalBatch, cells: Tensor) -> Tensor:
-    """Movement of each atom in Å along i per coordinate x of its site, shape (N, 3, 3).
+def neighbor_maps(batch: CrystalBatch, cells: Tensor, pairs: NeighborPairs) -> Tensor:
+    """Movement of each pair's neighbour in Å along i per coordinate x of its site, (P, 3, 3).
 
     Parameters
     ----------
     cells : Tensor, shape (B, 3, 3)
     """
-    turned = cells.transpose(1, 2).index_select(0, batch.atom_crystal)
-    return torch.bmm(turned, batch.atom_rotation)
+    owner = batch.site_crystal.index_select(0, pairs.centers)
+    turned = cells.transpose(1, 2).contiguous().index_select(0, owner)
+    return torch.bmm(turned, batch.atom_rotation.index_select(0, pairs.neighbors))
 
 
 def site_jacobian(

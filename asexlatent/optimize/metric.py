@@ -152,7 +152,7 @@ def _cell_strain(batch: CrystalBatch, variables: Tensor, cells: Tensor) -> Tenso
     between = (axis[:, None, None] + axis[:, None] + axis == 3) & (axis[:, None] != axis)
     between = between.to(lengths)
     cosines = (torch.cos(angles) @ between.flatten(1)).view(-1, 3, 3)
-    cosines = cosines + torch.diag(between.new_ones(3))
+    cosines = cosines + torch.eye(3, dtype=lengths.dtype, device=lengths.device)
     # G_ij = l_i l_j cos_ij: both factors give a term to the derivative for a length
     one = torch.diag_embed((cosines * lengths[:, None]).transpose(1, 2)).permute(0, 2, 3, 1)
     sines = torch.sin(angles)[:, :, None, None] * between

@@ -8,16 +8,17 @@ fits: the descriptor loss here, an energy, or their sum.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from asexlatent.descriptor import LocalEnvironment
+from asexlatent.descriptor.environment import nearest_reference
 from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
-from asexlatent.descriptor.slots import make_slots
+from asexlatent.descriptor.slots import Slots, make_slots
 from asexlatent.optimize.batch import CrystalBatch, Subset
-from asexlatent.optimize.jacobian import atom_maps, site_jacobian
+from asexlatent.optimize.jacobian import neighbor_maps, site_jacobian
 from asexlatent.optimize.metric import Metric
 
 
@@ -169,6 +170,25 @@ class DescriptorLoss:
         return DescriptorProblem(self, batch)
 
 
+class _Arranged(NamedTuple):
+    """What follows from which atoms are neighbours, wherever they are."""
+
+    pairs: NeighborPairs
+    numbers: Tensor  # (P,)
+    slots: Slots
+    pieces: Slots  # those of one site together
+    site: Tensor  # of the neighbours in each piece
+
+    @classmethod
+    def of(cls, batch: CrystalBatch, pairs: NeighborPairs) -> _Arranged:
+        """Arrange the pairs of the sites of a batch."""
+        site = batch.atom_site.index_select(0, pairs.neighbors)
+        slots = make_slots(pairs.centers, batch.n_sites)
+        pieces = make_slots(pairs.centers, batch.n_sites, width=4, kind=site)
+        numbers = batch.numbers.index_select(0, pairs.neighbors)
+        return cls(pairs, numbers, slots, pieces, site[pieces.first])
+
+
 class DescriptorProblem:
     """`DescriptorLoss` bound to a batch: Algorithm 1, lines 5 to 8, as one tensor program.
 
@@ -178,6 +198,13 @@ class DescriptorProblem:
         What is bound.
     previous : DescriptorProblem, optional
         Of a batch that `batch` was selected from, with the mask `keep` (B of that batch,).
+
+    Attributes
+    ----------
+    within : bool
+        Whether pairs beyond the cutoff are taken out of the neighbour list at every evaluation.
+        That saves arithmetic, but the number of those left has to be waited for, and again how
+        they are arranged: so on a CPU only.
     """
 
     def __init__(
@@ -189,7 +216,12 @@ class DescriptorProblem:
     ):
         self.loss = loss
         self.batch = batch
-        self.site_numbers = batch.numbers[batch.site_atom]
+        self.within = batch.variables.device.type == "cpu"
+        self._arranged: _Arranged | None = None
+        # copies on the device of the batch: the environment itself lives on the host
+        reference = loss.environment.numbers.to(batch.numbers.device)
+        self._match = batch.numbers[batch.site_atom][:, None] == reference
+        self._reference = loss.environment.spectra.to(batch.variables)
         weight = torch.ones_like(batch.site_crystal)
         weight = batch.multiplicity if loss.site_weights == "multiplicity" else weight
         weight = weight.to(batch.variables.dtype)
@@ -199,11 +231,12 @@ class DescriptorProblem:
             placement = {"dtype": weight.dtype, "device": weight.device}
             self.spectrum = loss.environment.power_spectrum(**placement)
             self.neighbors = NeighborList(
-                batch.atom_crystal, batch.site_atom, self.spectrum.rcut, loss.skin
+                batch.atom_crystal, batch.site_atom, self.spectrum.rcut, loss.skin, symmetric=True
             )
             n_slots = int(batch.variables_per_crystal().max())
         else:
             self.spectrum, n_slots = previous.spectrum, previous.slots.n
+            self.within = previous.within
             self.neighbors = previous.neighbors.select(keep)
         self.slots = batch.slot_map(n_slots)
 
@@ -221,7 +254,7 @@ class DescriptorProblem:
 
     def value(self, variables: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (B,), differentiable, and the number of neighbours of each site (S,)."""
-        _, pairs, vectors = self._pairs(variables)
+        pairs, vectors = self._pairs(variables)
         numbers = self.batch.numbers[pairs.neighbors]
         spectra = self.spectrum(vectors, pairs.centers, numbers, self.batch.n_sites)
         per_site = (self._residual(spectra) ** 2).mean(1) * self.site_weight
@@ -234,23 +267,21 @@ class DescriptorProblem:
     def _linearize(self, variables: Tensor, metric: Metric) -> Evaluation:
         """Value, gradient and Gauss-Newton curvature in one pass, without autograd."""
         batch, n = self.batch, self.slots.n
-        cells, pairs, vectors = self._pairs(variables)
-        site = batch.atom_site.index_select(0, pairs.neighbors)
-        arranged = make_slots(pairs.centers, batch.n_sites, kind=site)
-        site = site[arranged.first]
-        numbers = batch.numbers.index_select(0, pairs.neighbors)
+        cells, scaled = batch.geometry(variables)
+        pairs, vectors = self.neighbors.with_vectors(scaled, cells, self.within)
+        if self._arranged is None or self._arranged.pairs is not pairs:
+            self._arranged = _Arranged.of(batch, pairs)
+        numbers, slots, pieces, site = self._arranged[1:]
+        maps = neighbor_maps(batch, cells, pairs)
         weight = self.site_weight / self.spectrum.n_components
         root = torch.sqrt(2 * weight)[:, None]  # on both factors of every product
         spectra = vectors.new_zeros(batch.n_sites, self.spectrum.n_components)
         gradient = vectors.new_zeros(batch.n_crystals, n)
         curvature = vectors.new_zeros(batch.n_crystals, n * n)
-        for part in self.spectrum.motions(
-            vectors, numbers, arranged, atom_maps(batch, cells), pairs.neighbors
-        ):
-            here = part.centers
-            center = arranged.center[part.slots]
+        for part in self.spectrum.motions(vectors, numbers, slots, pieces, maps):
+            here, these = part.centers, part.pieces
             jacobian = site_jacobian(
-                batch, self.slots, cells, metric, part, center, site[part.slots]
+                batch, self.slots, cells, metric, part, pieces.center[these], site[these]
             )
             jacobian = jacobian.mul_(root[here, :, None])
             spectra[here] = part.spectra
@@ -266,18 +297,18 @@ class DescriptorProblem:
             curvature.view(-1, n, n),
         )
 
-    def _pairs(self, variables: Tensor) -> tuple[Tensor, NeighborPairs, Tensor]:
-        """Cells (B, 3, 3), neighbour pairs of the sites, and their vectors (P, 3)."""
+    def _pairs(self, variables: Tensor) -> tuple[NeighborPairs, Tensor]:
+        """Neighbour pairs of the sites, and their vectors (P, 3), differentiable."""
         batch = self.batch
         cells, scaled = batch.geometry(variables)
-        pairs = self.neighbors.update(scaled.detach(), cells.detach())
+        pairs = self.neighbors.update(scaled, cells, self.within)
         own = scaled[batch.site_atom]
         step = scaled[pairs.neighbors] - own[pairs.centers] + pairs.shifts
         cell = cells[batch.site_crystal[pairs.centers]]
-        return cells, pairs, torch.bmm(step[:, None, :], cell)[:, 0]
+        return pairs, torch.bmm(step[:, None, :], cell)[:, 0]
 
     def _residual(self, spectra: Tensor, sites: slice = slice(None)) -> Tensor:
-        return spectra - self.loss.environment.target_for(spectra, self.site_numbers[sites])
+        return spectra - nearest_reference(spectra, self._reference, self._match[sites])
 
     def _per_crystal(self, per_site: Tensor) -> Tensor:
         """Sum an array (S, ...) over the sites of each crystal."""
@@ -286,7 +317,8 @@ class DescriptorProblem:
 
     def _count(self, pairs: NeighborPairs, vectors: Tensor) -> Tensor:
         """Neighbours within the cutoff (not the skin) of each site, shape (S,)."""
-        seen = ((vectors**2).sum(1) < self.spectrum.rcut**2).long()
+        x, y, z = vectors.unbind(1)
+        seen = (x * x + y * y + z * z < self.spectrum.rcut**2).long()
         return torch.zeros_like(self.batch.site_atom).index_add_(0, pairs.centers, seen)
 
     def _isolated(self, count: Tensor) -> Tensor:
