@@ -20,7 +20,8 @@ CHUNK = 512  # candidates that are drawn and refined together
 EXPLORED = 0.5  # share of the candidates whose condition is drawn anew
 PER_CONDITION = 24  # nets from one condition; then it has had its share
 SHARE = 0.03  # of the new conditions that one space group can get at most
-DETECTION = (0.3, 0.1, 0.03, 0.01, 0.001)  # Å, tolerances at which symmetry is looked for again
+EXACT = 0.001  # Å, within which a symmetry counts as there
+DETECTION = (0.3, 0.1, 0.03, 0.01, EXACT)  # Å, tolerances at which it is looked for again
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,9 @@ class NetSearch:
                 self.state.skipped["not stable in its own symmetry"] += 1
                 del self.state.nets[find.net]  # it may come again, in a better crystal
                 continue
-            lifted.append(Find(best.crystal, find.net, find.dimension, best.loss))
-            self.state.conditions.setdefault(condition_of(best.crystal), Tried(1, 1, 0))
+            crystal = _in_highest_group(best.crystal)
+            lifted.append(Find(crystal, find.net, find.dimension, best.loss))
+            self.state.conditions.setdefault(condition_of(crystal), Tried(1, 1, 0))
         return lifted
 
     def _still(self, result: Refinement, find: Find) -> bool:
@@ -259,6 +261,12 @@ def _descriptions(crystal: SymmetricCrystal) -> list[SymmetricCrystal]:
             continue
         found.setdefault(condition_of(other), other)
     return list(found.values())
+
+
+def _in_highest_group(crystal: SymmetricCrystal) -> SymmetricCrystal:
+    """The same crystal, where refinement has ended in more symmetry than it began with."""
+    other = SymmetricCrystal.from_atoms(crystal.to_atoms(), symprec=EXACT, space_group="detect")
+    return crystal if other.space_group == crystal.space_group else other
 
 
 def _n_primitive(crystal: SymmetricCrystal) -> int:

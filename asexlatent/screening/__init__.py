@@ -1,4 +1,4 @@
-"""Which refined crystals are different and low in energy: duplicates, energies, the ranked database."""
+"""Which refined crystals are different, and which are low in energy."""
 
 from __future__ import annotations
 
