@@ -58,6 +58,7 @@ ABLATION = {
     "approach of 20 steps": {"approach_steps": 20},
     "no fresh starts": {"fresh": False},
     "volume of the candidate": {"reference_density": False},
+    "noise on the best so far": {"best": True},
 }
 DEFAULT_RUNS = ["adam", "lbfgs", "lm", "lm-5", "lm-9", "lm-9-float32", "scipy-lbfgsb"]
 

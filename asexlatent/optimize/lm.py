@@ -104,9 +104,11 @@ class LevenbergMarquardt:
         largest = torch.div(*diagonals).amax(1)
         first = torch.isinf(memory["accepted"])
         damping = torch.where(first, self.damping * largest, memory["damping"] * grown)
-        # The floor keeps the matrix invertible along directions that nothing feels.
+        # The floor keeps the matrix invertible along directions that nothing feels; at the ceiling
+        # steps are too short to matter, and rejected again and again it would overflow.
+        damping = torch.minimum(damping, 1e12 * largest + 1e12)
         memory["damping"] = torch.maximum(damping, 1e-9 * largest + 1e-12)
-        memory["growth"] = torch.where(accepted, 2.0, 2.0 * memory["growth"])
+        memory["growth"] = torch.where(accepted, 2.0, (2.0 * memory["growth"]).clamp(max=2.0**30))
         memory["accepted"] = best
 
         improved = best < memory["reference"] * (1 - self.stall_tolerance)

@@ -173,10 +173,12 @@ class _Attempt:
         self.search, self.number, self.mask = search, number, mask
         self.start = search.restarts.start(number)
         self.batch = search.batch.select(mask)
+        origin = self.batch
+        if self.start.from_best:
+            owner = search.batch.subset(mask).variables
+            origin = replace(origin, variables=search.found.variables[owner])
         keys = [search.keys[k] for k in mask.nonzero().ravel().tolist()]
-        self.begin = begin(
-            self.batch, self.start, search.restarts.seed, number, keys, search.density
-        )
+        self.begin = begin(origin, self.start, search.restarts.seed, number, keys, search.density)
         self.minimizer: BatchMinimizer | None = None
         self.used = torch.zeros_like(self.batch.n_cell_variables)
         self.seen = self.used > 0  # crystals that had the motif on the way, and

@@ -31,12 +31,16 @@ class Start:
         Standard deviation of relative noise on lengths, and of noise on angles in radians.
     volume : float
         Standard deviation of the logarithm of a factor on the volume.
+    from_best : bool
+        Whether the noise is put on the best iterate of the attempts so far (where one was nearer
+        to the motif than all others), instead of on the candidate.
     """
 
     path: str
     displacement: float = 0.0
     strain: float = 0.0
     volume: float = 0.0
+    from_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Restarts:
     reference_density : bool
         Whether new starts take the density of the environment's reference structure, times a
         random factor, instead of the candidate's.
+    best : bool
+        Whether small noise is put on the best iterate so far, instead of on the candidate.
     fresh : bool
         Whether later attempts may draw all free coordinates anew: the result then shares only
         the space group and the Wyckoff positions with the candidate.
@@ -74,6 +80,7 @@ class Restarts:
     descent_steps: int = 6
     check_every: int = 4
     reference_density: bool = True
+    best: bool = False
     fresh: bool = True
     seed: int = 0
     first: int = 0
@@ -93,7 +100,7 @@ class Restarts:
         if attempt == 0:
             return Start(DESCENT)
         cycle = (
-            Start(PERTURBED, 0.3, 0.05, 0.1),
+            Start(PERTURBED, 0.3, 0.05, 0.1, from_best=self.best),
             Start(PERTURBED, 1.0, 0.10, 0.2),
             Start(FRESH, 0.0, 0.10, 0.2) if self.fresh else Start(PERTURBED, 0.6, 0.10, 0.2),
         )

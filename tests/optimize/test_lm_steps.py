@@ -90,6 +90,30 @@ def test_damping_grows_with_each_failure_and_eases_after_a_success():
     assert (ratios[3:] > 1 / 3 - 1e-9).all()
 
 
+def test_rejected_for_ever_is_a_stall_and_not_an_overflow():
+    """Damping that doubles its own doubling leaves float64 within some 45 rejections."""
+
+    class Pit:
+        """Values rise wherever one goes, whatever the gradient promises."""
+
+        def bind(self, batch):
+            self.bowl, self.start = Quadratic(target=3.0).bind(batch), batch.variables
+            return self
+
+        def evaluate(self, variables, metric=None):
+            there = self.bowl.evaluate(variables, metric)
+            higher = float((variables - self.start).abs().max() > 0) * 1e3
+            return Evaluation(there.value + higher, there.gradient, there.isolated, there.curvature)
+
+    solver = LevenbergMarquardt(stall_patience=150, bounds=FREE)
+    one = minimizer([graphite(5.0, 6.0)], Pit(), solver)
+    while one.step():
+        assert one.steps.max() < 200
+    ((status, _),) = one.reports()
+    assert str(status) == "stalled"
+    assert torch.isfinite(one._state.per_crystal["damping"]).all()
+
+
 def test_no_progress_is_called_a_stall():
     """A loss that does not fall by the tolerance within the patience; another crystal goes on."""
 

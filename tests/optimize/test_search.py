@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from ase.neighborlist import neighbor_list
 from optimize_cases import graphite, orthorhombic
 from spglib import get_symmetry
 
-from asexlatent import identify_net, refine
-from asexlatent.optimize import CrystalBatch, Restarts
+from asexlatent import LocalEnvironment, identify_net, refine
+from asexlatent.optimize import CrystalBatch, DescriptorLoss, LevenbergMarquardt, Restarts
+from asexlatent.optimize.search import Search
 from asexlatent.optimize.starts import FRESH, begin
 from asexlatent.symmetry import SymmetricCrystal, lattice_variables, wyckoff_positions
 
@@ -109,6 +112,27 @@ def test_starts_are_what_they_are_called():
     volumes = torch.linalg.det(batch.cells(dense)) / torch.bincount(batch.atom_crystal)
     # the density aimed at, times a log-normal factor of spread 0.2
     assert ((volumes > 4.0) & (volumes < 25.0)).all()
+
+
+def test_the_best_so_far_can_be_where_noise_is_put():
+    """What the first attempt has improved is left less far by small noise than it was found."""
+    crystals = candidates(8)
+    policy = Restarts(1, best=True, reference_density=False, approach_steps=0)
+    batch = CrystalBatch.from_crystals(crystals)
+    environment = LocalEnvironment.named("sp2")
+    loss = DescriptorLoss(environment)
+    search = Search(batch, environment, loss, LevenbergMarquardt(), policy, range(8), steps=30)
+    begins = []
+    for _ in search:
+        number = search._attempt.number
+        if number == 1 and not begins:
+            best = search.found.variables.clone()
+            begins.append((search._attempt.mask, search._attempt.begin))
+    ((mask, begun),) = begins
+    part = replace(batch, variables=best).select(mask)
+    noisy = begin(part, policy.start(1), 0, 1, mask.nonzero().ravel().tolist(), None)
+    assert torch.equal(begun, noisy)
+    assert not torch.equal(part.variables, batch.select(mask).variables)
 
 
 DEAD_ENDS = {
