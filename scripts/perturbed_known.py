@@ -1,11 +1,14 @@
 """Perturb known structures along their free variables, refine, and count those that come back.
 
-    python scripts/perturbed_known.py CRYSTALS [--amounts 0.1 0.2 0.4 0.8] [--restarts 5] [-o DIR]
+    python scripts/perturbed_known.py CRYSTALS [--amounts 0.1 0.2 0.4 0.8] [--restarts 5]
+        [--alone 5] [-o DIR]
 
 An amount d (Å) moves every site by Gaussian noise of standard deviation d along each of its free
 coordinates, scales free lattice parameters by 1 + N(0, d / 10 Å) and turns free angles by
 N(0, d / 10 Å) radians. A crystal has come back when it is valid and its net is the one it had.
-With -o, the perturbed crystals are written to DIR/perturbed-D.extxyz, for asexlatent-refine.
+With --alone N, the N crystals with the most atoms are refined one by one, by one descent from the
+second amount, and timed. With -o, the perturbed crystals are written to DIR/perturbed-D.extxyz,
+for asexlatent-refine.
 """
 
 from __future__ import annotations
@@ -79,6 +82,7 @@ def main() -> None:
     parser.add_argument("--solver", default="lm")
     parser.add_argument("--restarts", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--alone", type=int, default=0, help="largest crystals to time")
     parser.add_argument("-o", type=Path, help="folder for the perturbed crystals")
     options = parser.parse_args()
 
@@ -108,6 +112,29 @@ def main() -> None:
         paths = " ".join(f"{back.count(path):{len(path)}d}" for path in COLUMNS)
         valid = len(fate) - fate.count("not valid")
         print(f"{amount:5g} {valid:6d} {len(back):9d} |             {paths} | {seconds:.1f}")
+    if options.alone:
+        time_alone(crystals, options, environment)
+
+
+def time_alone(
+    crystals: list[SymmetricCrystal], options: argparse.Namespace, environment: LocalEnvironment
+) -> None:
+    """Print the time of one descent for each of the largest crystals."""
+    amount = options.amounts[min(1, len(options.amounts) - 1)]
+    order = sorted(range(len(crystals)), key=lambda k: -crystals[k].n_atoms)[: options.alone]
+    print(f"\none descent from {amount:g} Å, each alone:")
+    print(f"{'atoms':>6} {'free':>5} {'group':>6} {'steps':>6} {'loss':>9} {'s':>6}")
+    for k in order:
+        moved = candidate(crystals[k], amount, (options.seed, k))
+        refine([moved], environment, solver=options.solver, steps=1)  # tables are start-up
+        start = time.process_time()
+        (result,) = refine([moved], environment, solver=options.solver)
+        seconds = time.process_time() - start
+        crystal = result.crystal
+        print(
+            f"{crystal.n_atoms:6d} {crystal.free_variables.size:5d} {crystal.space_group:6d} "
+            f"{result.steps:6d} {result.loss:9.2g} {seconds:6.2f} {result.status}"
+        )
 
 
 if __name__ == "__main__":
