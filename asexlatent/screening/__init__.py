@@ -16,8 +16,15 @@ _LATER = {
     "Relaxation": "relaxation",
     "relax": "relaxation",
     "relax_with_calculator": "relaxation",
-    "ScreenResult": "screen",
-    "screen": "screen",
+    "MatchTolerances": "duplicates",
+    "Relaxer": "energies",
+    "ScreenOptions": "pipeline",
+    "ScreenProgress": "pipeline",
+    "ScreenResult": "result",
+    "ScreenRow": "rows",
+    "ScreenRun": "pipeline",
+    "screen": "pipeline",  # no module of that name: it would hide the function
+    "structure_duplicates": "duplicates",
 }
 
 
