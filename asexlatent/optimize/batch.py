@@ -19,6 +19,7 @@ from torch import Tensor
 from asexlatent.optimize.slot_map import SlotMap
 from asexlatent.symmetry import SymmetricCrystal
 from asexlatent.symmetry.lattice import lattice_variables
+from asexlatent.symmetry.site_symmetry import orbit_operations
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,10 @@ class CrystalBatch:
     atom_site, numbers : Tensor, shape (N,)
     atom_rotation, atom_translation : Tensor, shape (N, 3, 3) and (N, 3)
         Affine map from (x, y, z) of the site to the fractional coordinates of the atom.
+    atom_operation : Tensor, shape (N, 3, 3)
+        Linear part of an operation of the space group that takes the representative of the site to
+        the atom, in fractional coordinates. The affine map of a special position is none: it has
+        no inverse.
     """
 
     variables: Tensor
@@ -82,6 +87,7 @@ class CrystalBatch:
     numbers: Tensor
     atom_rotation: Tensor
     atom_translation: Tensor
+    atom_operation: Tensor
 
     @classmethod
     def from_crystals(
@@ -125,6 +131,12 @@ class CrystalBatch:
         """Number of atoms of each crystal, shape (B,)."""
         total = torch.zeros_like(self.n_cell_variables)
         return total.index_add_(0, self.site_crystal, self.multiplicity)
+
+    @cached_property
+    def site_share(self) -> Tensor:
+        """Fraction of the atoms of its crystal that each site makes, shape (S,)."""
+        # in the precision of the variables: a quotient of integers would be float32
+        return self.multiplicity.to(self.variables) / self.atoms_per_crystal[self.site_crystal]
 
     @cached_property
     def slot(self) -> Tensor:
@@ -238,6 +250,7 @@ class CrystalBatch:
             numbers=self.numbers[atom_keep],
             atom_rotation=self.atom_rotation[atom_keep],
             atom_translation=self.atom_translation[atom_keep],
+            atom_operation=self.atom_operation[atom_keep],
         )
 
     def split(self, per_variable: Tensor) -> list[np.ndarray]:
@@ -271,6 +284,9 @@ def _count(owner: Tensor, n: int) -> Tensor:
 
 def _exclusive_cumsum(counts: Tensor) -> Tensor:
     return torch.cumsum(counts, 0) - counts
+
+
+_REAL = {"variables", "cell_constant", "atom_rotation", "atom_translation", "atom_operation"}
 
 
 class _Columns:
@@ -312,6 +328,7 @@ class _Columns:
             self.append("numbers", np.full(m, atomic_numbers[site.species]))
             self.append("atom_rotation", position.rotations)
             self.append("atom_translation", position.translations)
+            self.append("atom_operation", orbit_operations(position))
             self.n_sites += 1
             self.n_atoms += m
         self.append("variables", crystal.free_variables)
@@ -320,10 +337,9 @@ class _Columns:
 
     def tensors(self, device: torch.device | str | None, dtype: torch.dtype) -> dict[str, Tensor]:
         self.append("first_variable", self.first)
-        real = {"variables", "cell_constant", "atom_rotation", "atom_translation"}
         return {
             name: torch.as_tensor(
-                np.concatenate(parts), device=device, dtype=dtype if name in real else torch.int64
+                np.concatenate(parts), device=device, dtype=dtype if name in _REAL else torch.int64
             )
             for name, parts in self.parts.items()
         }

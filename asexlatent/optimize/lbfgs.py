@@ -3,11 +3,14 @@
 For crystals with hundreds of unknowns, whose normal equations would be large, and for
 objectives that are no sum of squares. Two-loop recursion of Nocedal (Math. Comp. 35, 773, 1980),
 per crystal, started from the physical metric instead of a multiple of the unit matrix, so that
-Å, radians and fractions need no scaling factors.
+Å, radians and fractions need no scaling factors. With `needs_curvature` it starts from the
+curvature that the objective gives, which for an energy (`asexlatent.screening.MACEEnergy`) is that
+of a spring model: steps are second-order ones from the beginning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +40,9 @@ class LBFGS:
         Factor on a step that failed.
     stall_patience : int
         Failed steps in a row after which a crystal is stalled.
+    needs_curvature : bool
+        Begin every direction from the curvature of the objective, which must be positive definite,
+        instead of the physical metric.
     """
 
     memory: int = 10
@@ -85,7 +91,7 @@ class LBFGS:
         forget = crystal["failures"] == self.stall_patience // 3
         crystal["curvatures"] = torch.where(forget[:, None], 0.0, crystal["curvatures"])
         renew = better | forget
-        direction = -self._apply(batch, state, best.metric, gradient)
+        direction = -self._apply(batch, state, _first_guess(batch, best), gradient)
         direction = torch.where(renew[owner], direction, variable["direction"])
         shorter = crystal["length"] * self.backtrack
         crystal["length"] = torch.where(renew, 1.0, shorter)
@@ -123,7 +129,11 @@ class LBFGS:
         crystal["curvatures"] = torch.where(good[:, None], pushed, crystal["curvatures"])
 
     def _apply(
-        self, batch: CrystalBatch, state: SolverState, metric: Metric, gradient: Tensor
+        self,
+        batch: CrystalBatch,
+        state: SolverState,
+        first_guess: Callable[[Tensor], Tensor],
+        gradient: Tensor,
     ) -> Tensor:
         """Inverse Hessian times a gradient (V,): the two-loop recursion."""
         steps, changes = state.per_variable["steps"], state.per_variable["changes"]
@@ -136,10 +146,10 @@ class LBFGS:
             weight = inverse[:, k] * _dot(batch, steps[:, k], vector)
             vector = vector - weight[owner] * changes[:, k]
             weights.append(weight)
-        natural = _natural(batch, metric, changes[:, 0])
+        natural = first_guess(changes[:, 0])
         scale = curvatures[:, 0] / _dot(batch, changes[:, 0], natural).clamp(min=1e-300)
         scale = torch.where(used[:, 0], scale, 1.0)
-        vector = scale[owner] * _natural(batch, metric, vector)
+        vector = scale[owner] * first_guess(vector)
         for k in reversed(range(self.memory)):
             weight = weights[k] - inverse[:, k] * _dot(batch, changes[:, k], vector)
             vector = vector + weight[owner] * steps[:, k]
@@ -150,6 +160,21 @@ def _dot(batch: CrystalBatch, first: Tensor, second: Tensor) -> Tensor:
     """Scalar product of each crystal's part of two arrays (V,), shape (B,)."""
     total = first.new_zeros(batch.n_crystals)
     return total.index_add_(0, batch.variable_crystal, first * second)
+
+
+def _first_guess(batch: CrystalBatch, best: Iterate) -> Callable[[Tensor], Tensor]:
+    """Inverse Hessian before anything is remembered, as a map of arrays (V,)."""
+    curvature = best.evaluation.curvature
+    if curvature is None:
+        return lambda vector: _natural(batch, best.metric, vector)
+    slots = batch.slot_map(curvature.shape[1])
+    factor, _ = torch.linalg.cholesky_ex(curvature)
+
+    def solve(vector: Tensor) -> Tensor:
+        padded_vector = slots.pad(vector)[:, :, None]
+        return slots.unpad(torch.cholesky_solve(padded_vector, factor)[:, :, 0])
+
+    return solve
 
 
 def _natural(batch: CrystalBatch, metric: Metric, gradient: Tensor) -> Tensor:

@@ -50,20 +50,26 @@ class Metric:
 
     def gradient_norm(self, batch: CrystalBatch, gradient: Tensor) -> Tensor:
         """Generalised gradient (B,) of a gradient (V,); see `generalized_gradient`."""
+        return torch.maximum(*self.gradient_norms(batch, gradient))
+
+    def gradient_norms(self, batch: CrystalBatch, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Both parts of the generalised gradient: on atoms and on the cell, each of shape (B,).
+
+        Of an energy per atom they are the largest force (eV/Å), and the largest row of the stress
+        times the volume per atom (eV).
+        """
         extended = padded(gradient)
         per_site = extended[batch.site_index]
         # g^T Gram^-1 g is the squared norm of the Cartesian gradient within the site's freedom.
         natural = torch.linalg.solve_ex(self.site_gram, per_site).result
         squared = torch.bmm(per_site[:, None, :], natural[:, :, None])[:, 0, 0]
-        # in the precision of the gradient: a quotient of integers would be float32
-        n_atoms = batch.atoms_per_crystal.to(gradient)
-        share = n_atoms[batch.site_crystal] / batch.multiplicity
-        site_norm = share * torch.sqrt(torch.clamp(squared, min=0))
+        site_norm = torch.sqrt(torch.clamp(squared, min=0)) / batch.site_share
 
         weights = torch.linalg.solve_ex(self.cell_gram, extended[batch.cell_slots]).result
         strain_gradient = torch.bmm(weights[:, None, :], self.cell_strain.flatten(2))
         cell_norm = strain_gradient.view(-1, 3, 3).norm(dim=2).amax(dim=1)
-        return cell_norm.scatter_reduce(0, batch.site_crystal, site_norm, "amax")
+        on_atoms = torch.zeros_like(cell_norm)
+        return on_atoms.scatter_reduce(0, batch.site_crystal, site_norm, "amax"), cell_norm
 
     def step_lengths(self, batch: CrystalBatch, step: Tensor) -> tuple[Tensor, Tensor]:
         """How far a small step in the free variables, shape (V,), moves each crystal.

@@ -18,6 +18,7 @@ from asexlatent.descriptor.environment import nearest_reference
 from asexlatent.descriptor.neighbors import NeighborList, NeighborPairs
 from asexlatent.descriptor.slots import Slots, make_slots
 from asexlatent.optimize.batch import CrystalBatch, Subset
+from asexlatent.optimize.combined import Summable
 from asexlatent.optimize.jacobian import neighbor_maps, site_jacobian
 from asexlatent.optimize.metric import Metric
 
@@ -141,7 +142,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class DescriptorLoss:
+class DescriptorLoss(Summable):
     """Mean squared deviation of the power spectra from a local environment (Eq. 1).
 
     Parameters

@@ -31,6 +31,35 @@ def site_symmetry(position: WyckoffPosition) -> NDArray[np.int64]:
 
 
 @cache
+def orbit_operations(position: WyckoffPosition) -> NDArray[np.int64]:
+    """Point operations that take atom 0 of a Wyckoff position to each atom of its orbit.
+
+    Returns
+    -------
+    (m, 3, 3) integers: for each atom the linear part, in the conventional cell, of an operation of
+    the space group that moves atom 0 onto it, for any values of the free coordinates. Where the
+    site symmetry offers several, atoms that differ by a lattice translation get the same one, and
+    the identity is taken where it is among them.
+    """
+    general = wyckoff_positions(position.space_group)[0]
+    turned = general.rotations @ position.rotations[0]  # (G, 3, 3)
+    moved = general.rotations @ position.translations[0] + general.translations
+    same = (turned[:, None] == position.rotations).all(axis=(2, 3))
+    moves = moved[:, None] - position.translations
+    same &= np.abs(moves - np.rint(moves)).max(axis=2) < 1e-6
+    # a fixed order of the point operations, identity first, makes the choice one of cosets
+    rotations = np.rint(general.rotations).astype(np.int64)
+    codes = (rotations.reshape(-1, 9) + 1) @ 3 ** np.arange(9)
+    codes[(rotations == np.eye(3)).all(axis=(1, 2))] = -1
+    order = np.argsort(codes, kind="stable")
+    chosen = rotations[order[same[order].argmax(axis=0)]]
+    if not same.any(axis=0).all():
+        raise RuntimeError(f"{position!r}: an atom that no operation makes; please report this")
+    chosen.setflags(write=False)
+    return chosen
+
+
+@cache
 def can_have_neighbors(position: WyckoffPosition, count: int) -> bool:
     """Whether an atom at a Wyckoff position can have `count` neighbours, all in other directions.
 
