@@ -33,7 +33,12 @@ _LONG = ("net_key", "net_key_relaxed")  # texts of pages: in the data of the dat
 _CIF_NAME = re.compile(r"\d{4,}_[A-Za-z0-9]+_\d+_[A-Za-z0-9+~-]+\.cif")
 
 
-def write_result(result: ScreenResult, folder: str | Path, top: int = 20) -> None:
+def write_result(
+    result: ScreenResult,
+    folder: str | Path,
+    top: int = 20,
+    about: Mapping[str, Any] | None = None,
+) -> None:
     """Write everything into a folder; every file is there whole or not at all.
 
     What an earlier call left is replaced, so that nothing is in it twice.
@@ -48,6 +53,8 @@ def write_result(result: ScreenResult, folder: str | Path, top: int = 20) -> Non
         motif) and ``summary.json``.
     top : int
         How many CIFs.
+    about : mapping, optional
+        Further contents of ``summary.json``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +63,7 @@ def write_result(result: ScreenResult, folder: str | Path, top: int = 20) -> Non
     _replace(folder / RANKED_TABLE, _table(result.ranked, columns))
     _replace(folder / ALL_TABLE, _table(result.rows, columns))
     _write_cifs(result, folder / CIFS, top)
-    _replace(folder / SUMMARY, json.dumps(summary(result), indent=2) + "\n")
+    _replace(folder / SUMMARY, json.dumps(summary(result) | _plain(about or {}), indent=2) + "\n")
 
 
 def write_database(result: ScreenResult, path: str | Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from asexlatent.screening.identity import one_line
+from asexlatent.screening.mace_model import load_mace_model
 from asexlatent.screening.store import pack_crystal
 from asexlatent.symmetry import SymmetricCrystal
 
@@ -29,10 +34,19 @@ class Relaxer:
         What goes into every record.
     relax : callable
         Crystals to as many relaxations, in order.
+    recipe : tuple of (str, object) or None
+        Arguments of `make_relaxer` that make the same one again. With them it can be sent to
+        other processes, which make it once each.
     """
 
     name: str
     relax: Relax
+    recipe: tuple[tuple[str, Any], ...] | None = None
+
+    def __reduce__(self) -> tuple:
+        if self.recipe is None:
+            return Relaxer, (self.name, self.relax)
+        return _made_once, (self.recipe,)
 
     def records(self, crystals: Sequence[SymmetricCrystal]) -> list[dict[str, Any]]:
         """Relax crystals; one record each, as JSON can hold it.
@@ -81,21 +95,49 @@ def make_relaxer(
     memory : float
         GiB for one batch.
     """
-    import torch
-
     from asexlatent.screening import relaxation
     from asexlatent.screening.calculators import describe_calculator, get_calculator
 
-    common: dict[str, Any] = {"fmax": fmax, "steps": steps}
-    if smax is not None:
-        common["smax"] = smax
+    settings = {"fmax": fmax, "smax": smax, "steps": steps}
+    recipe = None
+    if calculator is None or isinstance(calculator, str | os.PathLike):
+        machine = {"device": device, "dtype": dtype, "memory": memory}
+        recipe = tuple({"calculator": calculator, **settings, **machine}.items())
+        if str(calculator).lower() != "chgnet":
+            model = load_mace_model(calculator, device, getattr(torch, dtype))
+            return _batched(model.module, model.description, settings, machine, recipe)
     made = get_calculator(calculator, device=device, dtype=dtype)
-    name = describe_calculator(made)
-    module = mace_module(made)
-    if module is None:
-        return Relaxer(name, lambda c: relaxation.relax_with_calculator(c, made, **common))
-    batched = {"device": device, "dtype": getattr(torch, dtype), "memory": memory}
-    return Relaxer(name, lambda c: relaxation.relax(c, module, **common, **batched))
+    name, module = describe_calculator(made), mace_module(made)
+    if module is not None:
+        parameter = next(module.parameters())
+        own = {"device": str(parameter.device), "dtype": str(parameter.dtype).split(".")[-1]}
+        return _batched(module, name, settings, {**own, "memory": memory}, recipe)
+    if smax is None:
+        settings.pop("smax")
+    return Relaxer(name, lambda c: relaxation.relax_with_calculator(c, made, **settings), recipe)
+
+
+def _batched(
+    module: torch.nn.Module,
+    name: str,
+    settings: dict[str, Any],
+    machine: dict[str, Any],
+    recipe: tuple[tuple[str, Any], ...] | None,
+) -> Relaxer:
+    """Relaxer of a MACE model."""
+    from asexlatent.screening.mace_energy import MACEEnergy
+    from asexlatent.screening.relaxation import relax
+
+    dtype, memory = getattr(torch, machine["dtype"]), machine["memory"]
+    energy = MACEEnergy(module, dtype=dtype, memory=memory)
+    how = {"device": machine["device"], "dtype": dtype, "memory": memory}
+    return Relaxer(name, lambda c: relax(c, energy, **settings, **how), recipe)
+
+
+@lru_cache(maxsize=1)
+def _made_once(recipe: tuple[tuple[str, Any], ...]) -> Relaxer:
+    """Relaxer from its recipe; a process that works on many chunks makes it once."""
+    return make_relaxer(**dict(recipe))
 
 
 def mace_module(calculator: Calculator) -> Any | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ase import Atoms
 
-from asexlatent.screening.duplicates import MatchTolerances, best_of_each, iterate_duplicates
-from asexlatent.screening.energies import Relaxer, make_relaxer, usable
-from asexlatent.screening.identity import describe_candidates, describe_crystal, one_line
+from asexlatent.parallel import over_chunks
+from asexlatent.screening.duplicates import best_of_each, iterate_duplicates
+from asexlatent.screening.energies import Relaxer, make_relaxer
+from asexlatent.screening.identity import one_line
+from asexlatent.screening.jobs import DescribeJob, RelaxJob
+from asexlatent.screening.options import ScreenOptions, ScreenProgress
 from asexlatent.screening.ranking import (
     AUTO,
     CARBON,
-    check_reference,
     find_references,
     graphite,
     rank,
@@ -32,81 +34,22 @@ from asexlatent.screening.rows import (
     take_description,
     take_relaxation,
 )
-from asexlatent.screening.store import ChunkStore, key_of, unpack_crystal
+from asexlatent.screening.store import ChunkStore, key_of
 from asexlatent.symmetry import SymmetricCrystal
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from ase.calculators.calculator import Calculator
 
     from asexlatent.descriptor import LocalEnvironment
 
+T = TypeVar("T")
 Candidate = Atoms | SymmetricCrystal | Exception
 
 DESCRIBED_TOGETHER = 200
 RELAXED_TOGETHER = 32
 """Crystals that are relaxed, and kept in a file, together: what a kill can cost."""
-
-
-@dataclass(frozen=True)
-class ScreenProgress:
-    """State of a running screening.
-
-    Attributes
-    ----------
-    stage : str
-        "nets", "relaxations" or "matching".
-    done, total : int
-        Crystals of this stage.
-    """
-
-    stage: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class ScreenOptions:
-    """Settings of a screening beside environment and calculator.
-
-    Attributes
-    ----------
-    emax : float
-        eV/atom above the reference up to which a crystal counts as low in energy.
-    reference : "auto", "lowest" or float
-        Zero of the energies: graphite relaxed with the same calculator for carbon and the lowest
-        crystal for other compositions; always the lowest; or an energy in eV/atom.
-    net_duplicates : bool
-        Whether of all candidates of one net, dimension and composition only the one of lowest
-        loss is relaxed, as published. Without it stackings of the same layers stay apart, and
-        everything valid is relaxed.
-    fmax, smax : float
-        Thresholds of the relaxation, eV/Å and eV/Å^3; without `smax` that of `relax`.
-    steps : int
-        Step limit of the relaxation of one crystal.
-    symprec : float
-        Å, tolerance of the symmetry detection for candidates that are `Atoms`.
-    tolerances : MatchTolerances
-        Of the second search for duplicates.
-    device, dtype, memory
-        Torch device, "float64" or "float32", and GiB for a batch of the relaxation.
-    """
-
-    emax: float = 0.55
-    reference: str | float = "auto"
-    net_duplicates: bool = True
-    fmax: float = 0.02
-    smax: float | None = None
-    steps: int = 300
-    symprec: float = 1e-2
-    tolerances: MatchTolerances = field(default_factory=MatchTolerances)
-    device: str = "cpu"
-    dtype: str = "float64"
-    memory: float = 2.0
-
-    def __post_init__(self) -> None:
-        check_reference(self.reference)
-        if not self.emax >= 0:
-            raise ValueError(f"emax must not be negative, not {self.emax}")
 
 
 def screen(
@@ -115,6 +58,8 @@ def screen(
     calculator: Calculator | Relaxer | str | None = None,
     *,
     folder: str | Path | None = None,
+    sources: Sequence[str] | None = None,
+    executor: Executor | None = None,
     progress: Callable[[ScreenProgress], None] | None = None,
     **options: Any,
 ) -> ScreenResult:
@@ -137,6 +82,11 @@ def screen(
     folder : path, optional
         Where finished chunks are kept; a run that was killed goes on there. The result is not
         written by itself: `ScreenResult.write`.
+    sources : sequence of str, optional
+        Where each candidate comes from, for the record; ``asx_source`` of a candidate wins.
+    executor : concurrent.futures.Executor, optional
+        Where chunks are worked on, such as `asexlatent.parallel.LocalWorkers(2)`; in this
+        process if not given. Results do not depend on it.
     progress : callable, optional
         Called with a `ScreenProgress` now and then.
     **options
@@ -154,7 +104,8 @@ def screen(
     ValueError
         For a setting, environment or calculator that cannot be.
     """
-    run = ScreenRun(atoms, environment, calculator, folder=folder, **options)
+    where = {"folder": folder, "sources": sources, "executor": executor}
+    run = ScreenRun(atoms, environment, calculator, **where, **options)
     try:
         for state in run:
             if progress is not None:
@@ -177,6 +128,8 @@ class ScreenRun:
         calculator: Calculator | Relaxer | str | None = None,
         *,
         folder: str | Path | None = None,
+        sources: Sequence[str] | None = None,
+        executor: Executor | None = None,
         **options: Any,
     ):
         from asexlatent.descriptor import LocalEnvironment
@@ -187,6 +140,7 @@ class ScreenRun:
         self.options = ScreenOptions(**options)
         self.candidates = list(candidates)
         self.relaxer = self._relaxer(calculator)
+        self.executor = executor
         chunks = None if folder is None else Path(folder)
         target = _target(environment)
         self._described = ChunkStore(
@@ -194,6 +148,8 @@ class ScreenRun:
         )
         self._relaxed = ChunkStore(chunks, "relaxed", {"target": target, **self._energy_settings()})
         self.rows = [make_row(k, candidate) for k, candidate in enumerate(self.candidates)]
+        for row, source in zip(self.rows, sources or [], strict=sources is not None):
+            row.source = row.source or source
         self._groups: dict[int, list[int]] = {}
         self._matched: dict[int, int] = {}
 
@@ -230,19 +186,32 @@ class ScreenRun:
     def _describe(self) -> Iterator[ScreenProgress]:
         """Motif, symmetry, net and loss of every candidate."""
         keys = {k: key_of(c) for k, c in enumerate(self.candidates) if self._readable(k)}
-        total = len(self.candidates)
-        for chunk in _cut(list(keys), DESCRIBED_TOGETHER):
-            new = {keys[k]: k for k in chunk if keys[k] not in self._described}
-            if new:
-                found = describe_candidates(
-                    [self.candidates[k] for k in new.values()],
-                    self.environment,
-                    self.options.symprec,
-                )
-                self._described.add(dict(zip(new, found, strict=True)))
-            for k in chunk:
-                take_description(self.rows[k], self._described[keys[k]])
-            yield ScreenProgress("nets", chunk[-1] + 1, total)
+        len(self.candidates)
+        job = DescribeJob(self.environment, self.options.symprec)
+        items = {keys[k]: self.candidates[k] for k in keys}
+        try:
+            for done in self._work(job, items, self._described, DESCRIBED_TOGETHER):
+                yield ScreenProgress("nets", done, len(items))
+        finally:  # also what was finished before Ctrl-C
+            for k, key in keys.items():
+                if key in self._described:
+                    take_description(self.rows[k], self._described[key])
+
+    def _work(self, job: Any, items: dict[str, Any], store: ChunkStore, size: int) -> Iterator[int]:
+        """Do what is not in the store yet, chunks fixed by the items alone; yields how many are."""
+        chunks = [dict(part) for part in _cut(list(items.items()), size)]
+        missing = [
+            (number, [(key, item) for key, item in chunk.items() if key not in store])
+            for number, chunk in enumerate(chunks)
+        ]
+        done = sum(key in store for key in items)
+        if done:
+            yield done
+        todo = [(number, chunk) for number, chunk in missing if chunk]
+        for _, records in over_chunks(job, todo, self.executor):
+            store.add(records)
+            done += len(records)
+            yield done
 
     def _readable(self, k: int) -> bool:
         """Whether there is a structure; the row of one that is none says why."""
@@ -273,51 +242,39 @@ class ScreenRun:
     def _relax(self) -> Iterator[ScreenProgress]:
         """Relax one candidate of each group; the next one where that fails."""
         waiting = [members[0] for members in self._groups.values()]
-        done, total = 0, len(waiting)
-        carbon = any(self.rows[k].composition == CARBON for k in waiting)
-        if carbon and self.options.reference == AUTO:
-            self._relax_crystals([graphite()])
+        job = RelaxJob(self.relaxer, self.environment)
+        before, total = 0, len(waiting)
+        if self.options.reference == AUTO and any(
+            self.rows[k].composition == CARBON for k in waiting
+        ):
+            self._relaxed_now(job, graphite())
         while waiting:
-            for chunk in _cut(waiting, RELAXED_TOGETHER):
-                self._relax_chunk(chunk)
-                done += len(chunk)
-                yield ScreenProgress("relaxations", done, total)
+            keys = {k: key_of(self.rows[k].crystal) for k in waiting}
+            items = {key: self.rows[k].crystal for k, key in keys.items()}
+            try:
+                for done in self._work(job, items, self._relaxed, RELAXED_TOGETHER):
+                    yield ScreenProgress("relaxations", before + done, total)
+            finally:  # also what was finished before Ctrl-C
+                for k, key in keys.items():
+                    if key in self._relaxed:
+                        take_relaxation(self.rows[k], self._relaxed[key])
+            before += len(waiting)
             if all(self.rows[k].relaxed is None for k in waiting):
                 break  # the calculator is at fault, not the crystals
             waiting = [self._next_of(k) for k in waiting if self.rows[k].relaxed is None]
             waiting = [k for k in waiting if k is not None]
             total += len(waiting)
 
+    def _relaxed_now(self, job: RelaxJob, crystal: SymmetricCrystal) -> None:
+        key = key_of(crystal)
+        if key not in self._relaxed:
+            self._relaxed.add(job.work([(key, crystal)]))
+
     def _next_of(self, k: int) -> int | None:
         """The candidate of the same net that is tried after this one has failed."""
         members = next(m for m in self._groups.values() if k in m)
         place = members.index(k) + 1
         return members[place] if place < len(members) else None
-
-    def _relax_chunk(self, chunk: Sequence[int]) -> None:
-        crystals = {k: self.rows[k].crystal for k in chunk}
-        self._relax_crystals(list(crystals.values()))
-        for k, crystal in crystals.items():
-            take_relaxation(self.rows[k], self._relaxed[key_of(crystal)])
-
-    def _relax_crystals(self, crystals: Sequence[SymmetricCrystal]) -> None:
-        """Relax and judge what is not known yet, and keep it."""
-        keyed = {key_of(c): c for c in crystals}
-        new = {key: c for key, c in keyed.items() if key not in self._relaxed}
-        records = self.relaxer.records(list(new.values()))
-        for record in records:
-            if usable(record):
-                self._judge_relaxed(record)
-        self._relaxed.add(dict(zip(new, records, strict=True)))
-
-    def _judge_relaxed(self, record: dict[str, Any]) -> None:
-        """Motif and net again; what they cannot be found of has failed."""
-        try:
-            crystal = unpack_crystal(record["crystal"])
-            record["after"] = describe_crystal(crystal, self.environment)
-        except Exception as error:  # what a relaxation leaves can be anything
-            record["relax_status"] = "failed"
-            record["relax_reason"] = f"after relaxation: {one_line(error)}"
 
     def _match(self) -> Iterator[ScreenProgress]:
         """Of equal relaxed structures, the one of lowest energy."""
@@ -387,6 +344,6 @@ def _target(environment: LocalEnvironment) -> dict[str, Any]:
     }
 
 
-def _cut(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from asexlatent._version import __version__
 from asexlatent.symmetry import SymmetricCrystal
 
 FORMAT = 1
@@ -37,7 +38,9 @@ class ChunkStore:
     def __init__(self, folder: Path | None, stage: str, settings: Mapping[str, Any]):
         self.folder = folder
         self.damaged: list[Path] = []
-        self._prefix = f"{stage}-{digest({'format': FORMAT, **settings})[:10]}"
+        self._prefix = (
+            f"{stage}-{digest({'format': FORMAT, 'version': __version__, **settings})[:10]}"
+        )
         self._records: dict[str, dict[str, Any]] = {}
         if folder is not None and folder.is_dir():
             for path in sorted(folder.glob(f"{self._prefix}-*.json")):

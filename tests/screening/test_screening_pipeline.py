@@ -20,6 +20,7 @@ from screening_cases import (
 )
 
 from asexlatent.descriptor import LocalEnvironment
+from asexlatent.parallel import LocalWorkers
 from asexlatent.screening import screen
 from asexlatent.screening.pipeline import ScreenRun
 from asexlatent.symmetry import CrystalError
@@ -247,3 +248,23 @@ def test_nothing_to_screen():
     assert result.counts["candidates"] == 0
     assert result.ranked == []
     assert "N_unique" in result.table()
+
+
+def test_in_other_processes(tmp_path: Path):
+    atoms = [SRS.to_atoms(), AA.to_atoms(), GRAPHITE.to_atoms(), DIAMOND.to_atoms()]
+    workers = LocalWorkers(2)
+    try:
+        result = run(atoms, executor=workers, folder=tmp_path)
+    finally:
+        workers.kill()
+    assert [r.values() for r in result.rows] == [r.values() for r in run(atoms).rows]
+
+
+def test_a_crystal_that_kills_its_process(tmp_path: Path):
+    workers = LocalWorkers(1)
+    try:
+        result = run([SRS, AA, GRAPHITE], FakeRelaxer(deadly=(191,)), executor=workers)
+    finally:
+        workers.kill()
+    assert statuses(result) == ["ranked", "failed", "ranked"]
+    assert "died" in result.rows[1].reason

@@ -1,9 +1,4 @@
-"""Pictures: power spectra before and after, losses, convergence.
-
-Every function takes Matplotlib axes and returns them. Without axes it makes a figure of its own
-that belongs to no window and no ``pyplot`` state, so that it works without a display and leaves the
-caller's settings alone: ``plot_losses(a, b).figure.savefig("losses.png")``.
-"""
+"""Pictures of spectra, losses and convergence."""
 
 from __future__ import annotations
 
@@ -17,6 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from asexlatent.plotting.axes import (
+    AFTER,
+    BEFORE,
+    COLORS,
+    MARKERS,
+    headroom,
+    one_panel,
+    tidy,
+    two_panels,
+)
+
 if TYPE_CHECKING:
     from ase import Atoms
     from matplotlib.axes import Axes
@@ -26,11 +32,6 @@ if TYPE_CHECKING:
 
     Crystal = Atoms | SymmetricCrystal
 
-# Okabe and Ito's colours, which stay apart for the colour-blind and in grey; lines differ in their
-# markers too. The yellow is left out: it is lost on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = "osD^vP"
-BEFORE, AFTER = "#E69F00", "#0072B2"
 _TARGET = "#333333"
 _SAME = 1e-3  # spectra nearer than this are one line
 _MOST_LABELS = 8  # a longer legend hides the lines
@@ -60,7 +61,7 @@ def plot_spectra(
     Axes
         The last one drawn into; ``.figure`` is the figure.
     """
-    axes = _two_panels() if ax is None else list(np.atleast_1d(np.asarray(ax, dtype=object)))
+    axes = two_panels() if ax is None else list(np.atleast_1d(np.asarray(ax, dtype=object)))
     if len(axes) not in (1, 2):
         raise ValueError(f"give one or two Axes, not {len(axes)}")
     parts, single = ((before, "before"), (after, "after")), len(axes) == 1
@@ -79,7 +80,7 @@ def plot_spectra(
         panel.set_xlim(-0.6, len(labels) - 0.4)
         panel.set_xticks(range(len(labels)), labels, rotation=90, fontsize="small")
         panel.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-        _tidy(panel)
+        tidy(panel)
         _legend(panel)
     if not single:
         axes[0].tick_params(labelbottom=False)
@@ -101,7 +102,7 @@ def plot_losses(before: ArrayLike, after: ArrayLike, ax: Axes | None = None) -> 
     -------
     Axes
     """
-    ax = _one_panel() if ax is None else ax
+    ax = one_panel() if ax is None else ax
     series = [np.asarray(values, dtype=float).ravel() for values in (before, after)]
     finite = [values[np.isfinite(values)] for values in series]
     edges = _log_edges(np.concatenate(finite), max(map(len, finite)))
@@ -122,8 +123,8 @@ def plot_losses(before: ArrayLike, after: ArrayLike, ax: Axes | None = None) -> 
     ax.set_xscale("log")
     ax.set_xlabel("loss")
     ax.set_ylabel("crystals")
-    _tidy(ax)
-    _headroom(ax)
+    tidy(ax)
+    headroom(ax)
     ax.legend(frameon=False, fontsize="small", loc="upper left")
     return ax
 
@@ -152,7 +153,7 @@ def plot_convergence(
     ValueError
         There are no losses in what was given.
     """
-    ax = _one_panel() if ax is None else ax
+    ax = one_panel() if ax is None else ax
     named = losses if isinstance(losses, Mapping) else {"": losses}
     for number, (name, values) in enumerate(named.items()):
         color = COLORS[number % len(COLORS)]
@@ -168,7 +169,7 @@ def plot_convergence(
     ax.set_yscale("log")
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
-    _tidy(ax)
+    tidy(ax)
     if ax.get_legend_handles_labels()[1]:
         ax.legend(frameon=False, fontsize="small")
     return ax
@@ -346,33 +347,6 @@ def _from_file(path: Path) -> list:
     if not losses:
         raise ValueError(f"{path} is neither a trajectory nor the log of an optimizer")
     return losses
-
-
-# -- axes -----------------------------------------------------------------------------------------
-
-
-def _one_panel() -> Axes:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(5.0, 3.4), layout="constrained").subplots()
-
-
-def _two_panels() -> list[Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 5.0), layout="constrained")
-    return list(figure.subplots(2, 1, sharex=True))
-
-
-def _headroom(ax: Axes) -> None:
-    """Leave room for a legend above the bars, and count in whole crystals."""
-    ax.yaxis.get_major_locator().set_params(integer=True)
-    top = ax.get_ylim()[1]
-    ax.set_ylim(0, max(top, 1) * 1.25)
-
-
-def _tidy(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(ax: Axes) -> None:
