@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNK = 1000
+CHUNK = 500
 """Candidates that are read, refined and written together."""
 
 INTERRUPTED = "interrupted"

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
-from asexlatent.cli.extxyz import frame_text
-from asexlatent.cli.inputs import Entry, split_input
-from asexlatent.cli.records import KEYS, PREFIX, frame, record, refined, table_row
+from asexlatent.cli.inputs import split_input
+from asexlatent.cli.parts import discard, write_safely
+from asexlatent.cli.records import carried_columns, table_columns
 from asexlatent.cli.settings import UsageError
+
+if TYPE_CHECKING:
+    from asexlatent.cli.job import Part
 
 STREAMED = ("refined.extxyz", "valid.extxyz", "table.csv")
 OWN_FILES = (
@@ -32,8 +35,15 @@ def default_folder(inputs: Sequence[str]) -> Path:
     return Path((path.stem or path.resolve().name) + "-asexlatent")
 
 
-def prepare_folder(folder: Path, inputs: Iterable[str], overwrite: bool) -> None:
+def prepare_folder(
+    folder: Path, inputs: Iterable[str], overwrite: bool, resume: bool = False
+) -> None:
     """Make the folder, or empty it of what an earlier run left.
+
+    Parameters
+    ----------
+    resume
+        It holds an unfinished run that is gone on with: its parts and its log stay.
 
     Raises
     ------
@@ -47,11 +57,14 @@ def prepare_folder(folder: Path, inputs: Iterable[str], overwrite: bool) -> None
         if path.resolve() in {name.resolve() for name in own}:
             raise UsageError(f"the input {path} would be overwritten: choose another folder (-o)")
     try:
-        if folder.exists() and any(folder.iterdir()) and not overwrite:
+        if folder.exists() and any(folder.iterdir()) and not (overwrite or resume):
             raise UsageError(f"{folder} is not empty: choose another folder (-o) or --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
         for path in own:
-            path.unlink(missing_ok=True)
+            if not (resume and path.name == "log"):
+                path.unlink(missing_ok=True)
+        if not resume:
+            discard(folder)
         (folder / "log").touch()
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from None
@@ -59,12 +72,7 @@ def prepare_folder(folder: Path, inputs: Iterable[str], overwrite: bool) -> None
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it: it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    write_safely(path, text.encode(errors="surrogatepass"))
 
 
 class OutputFolder:
@@ -79,12 +87,8 @@ class OutputFolder:
     """
 
     def __init__(self, folder: Path, extras: Sequence[str]):
-        from asexlatent.symmetry import TABLE_COLUMNS
-
         self.folder = folder
-        own = [*TABLE_COLUMNS, *(PREFIX + key for key in KEYS)]
-        self._extras = [name for name in extras if name not in own]  # not an earlier run's record
-        self._columns = [*own, *self._extras]
+        self._columns = [*table_columns(), *carried_columns(extras)]
 
     def __enter__(self) -> OutputFolder:
         with ExitStack() as stack:
@@ -93,9 +97,8 @@ class OutputFolder:
                 for name in STREAMED
             ]
             self._stack = stack.pop_all()
-        self._refined, self._valid, table = self._files
-        self._table = csv.DictWriter(table, self._columns, restval="", lineterminator="\n")
-        self._table.writeheader()
+        *_, table = self._files
+        csv.writer(table, lineterminator="\n").writerow(self._columns)
         return self
 
     def __exit__(
@@ -106,19 +109,13 @@ class OutputFolder:
     ) -> None:
         self._stack.close()
 
-    def write(self, entries: Sequence[Entry], results: Sequence[Any]) -> list[str]:
-        """Write a chunk, one frame and one row for each entry; returns notes for the log."""
-        notes: list[str] = []
-        for entry, result in zip(entries, results, strict=True):
-            values = record(entry, result)
-            # A structure that nothing was done to keeps the results of the user's calculator.
-            text, lost = frame_text(frame(entry, result, values), keep_results=not refined(result))
-            notes += [f"{entry.source}: {line}" for line in lost]
-            self._refined.write(text)
-            if result.valid:
-                self._valid.write(text)
-            extra = {name: entry.extra.get(name, "") for name in self._extras}
-            self._table.writerow(table_row(result, values) | extra)
-        for handle in self._files:
+    def write(self, part: Part) -> None:
+        """Write a chunk, one frame and one row for each entry."""
+        for handle, text in zip(self._files, (part.refined, part.valid, part.table), strict=True):
+            handle.write(text)
             handle.flush()
-        return notes
+
+    def sync(self) -> None:
+        """Make sure that what was written is on the disk."""
+        for handle in self._files:
+            os.fsync(handle.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ KEYS = (
 
 FOUND_SYMPREC = 1e-3
 """Tolerance (Å) at which the symmetry of a refined crystal is looked at again."""
+
+
+def table_columns() -> list[str]:
+    """Columns of ``table.csv`` before those that are carried along."""
+    from asexlatent.symmetry import TABLE_COLUMNS
+
+    return [*TABLE_COLUMNS, *(PREFIX + key for key in KEYS)]
+
+
+def carried_columns(extras: Sequence[str]) -> list[str]:
+    """Columns of the input tables that are carried along: no record of an earlier run."""
+    own = table_columns()
+    return [name for name in extras if name not in own]
 
 
 def record(entry: Entry, result: Refinement) -> dict[str, Any]:

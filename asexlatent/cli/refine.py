@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -19,7 +20,8 @@ CIF files, an ASE database, or a CSV table of rows (spg,a,b,c,alpha,beta,gamma,w
 
 _EPILOG = """\
 The folder DIR gets refined.extxyz (every input, in order), valid.extxyz, table.csv, summary.json,
-config.yaml (the settings, for --config) and log.
+config.yaml (the settings, for --config) and log. A run that was killed or interrupted goes on when
+the same command is given again; its results are those of one that was not.
 
 exit codes: 0 done, 1 nothing could be refined, 2 wrong usage, 130 interrupted (Ctrl-C; what was
 finished is written)"""
@@ -48,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         "-o", dest="output", metavar="DIR", help="output folder (default: INPUT-asexlatent)"
     )
     output.add_argument(
-        "--overwrite", action="store_true", help="replace the results of an earlier run in DIR"
+        "--overwrite",
+        action="store_true",
+        help="replace the results of an earlier run in DIR, finished or not",
     )
     output.add_argument("--config", metavar="FILE", help="settings as YAML; options here win")
     volume = output.add_mutually_exclusive_group()
@@ -119,9 +123,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before the first crystal, or for the second time
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except OSError as error:  # a full disk
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
         return EXIT_NOTHING
+    except RuntimeError as error:
+        from asexlatent.parallel import WorkersError
+
+        if not isinstance(error, WorkersError):
+            raise
+        print(f"{parser.prog}: error: {error}; {_GO_ON}", file=sys.stderr)
+        return EXIT_NOTHING
+
+
+_GO_ON = "the same command goes on from here"
+
+
+def storage_problem(error: OSError) -> str:
+    """Say what is wrong with the disk and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: make room; {_GO_ON}"
+    return f"{error}; {_GO_ON}"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from asexlatent.cli.settings import Settings, UsageError
@@ -32,6 +34,12 @@ class Rounds:
         self.settings = settings
         self._rows: dict[int, Round] = {}
         self.model = self._load()
+
+    def fresh(self) -> Rounds:
+        """One with the same model that has counted nothing."""
+        other = copy.copy(self)
+        other._rows = {}
+        return other
 
     def _load(self) -> LatentModel | None:
         settings = self.settings
@@ -76,7 +84,30 @@ class Rounds:
 
     def add(self, run: RefinementRun | DualLevelRun) -> None:
         """Count the rounds of a finished chunk."""
-        for row in getattr(run, "rounds", ()):
+        self._count(getattr(run, "rounds", ()))
+
+    def add_plain(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Count what `plain` gave."""
+        if rows:
+            from asexlatent.latent.dual_level import Round
+
+            self._count(Round(**row) for row in rows)
+
+    def plain(self) -> list[dict[str, Any]]:
+        """What was counted, as JSON can hold it."""
+        return [asdict(self._rows[number]) for number in sorted(self._rows)]
+
+    @staticmethod
+    def added(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Sum of two results of `plain`."""
+        both = Rounds.__new__(Rounds)
+        both._rows = {}
+        both.add_plain(first)
+        both.add_plain(second)
+        return both.plain()
+
+    def _count(self, rows: Iterable[Round]) -> None:
+        for row in rows:
             known = self._rows.get(row.round)
             self._rows[row.round] = row if known is None else known + row
 

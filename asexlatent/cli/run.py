@@ -8,24 +8,26 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asexlatent.cli import chunks
-from asexlatent.cli.chunks import Interrupt, refine_chunk, skip
-from asexlatent.cli.figures import Showcase
-from asexlatent.cli.inputs import Entry, count_inputs, read_inputs, split_input, table_extras
-from asexlatent.cli.outputs import OutputFolder, default_folder, prepare_folder, write_whole
-from asexlatent.cli.progress import SHOWN_FAILURES, Bar, Tally, Terminal
+from asexlatent.cli.engine import Engine
+from asexlatent.cli.fingerprint import fingerprint
+from asexlatent.cli.inputs import split_input
+from asexlatent.cli.job import torch_threads
+from asexlatent.cli.outputs import default_folder, prepare_folder, write_whole
+from asexlatent.cli.parts import Parts
+from asexlatent.cli.progress import Terminal
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.rounds import Rounds
-from asexlatent.cli.settings import Settings, UsageError
+from asexlatent.cli.settings import NEUTRAL, Settings, UsageError
 from asexlatent.cli.target import resolve_target
+from asexlatent.cli.work import Work
 
 if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment
-    from asexlatent.optimize import Refinement
 
 
 def run(
@@ -56,27 +58,79 @@ def run(
             print(f"asexlatent-refine: {name}: no such file or folder", file=sys.stderr)
         return EXIT_NOTHING
     folder = Path(output) if output else default_folder(settings.inputs)
-    prepare_folder(folder, settings.inputs, overwrite)
-    with _logging(folder / "log", quiet, verbose) as log, _threads(settings.threads):
+    with contextlib.ExitStack() as stack:
+        engine = Engine(settings.workers, settings.scheduler, settings.device)
+        stack.enter_context(engine)
+        parts, resumed = open_folder(folder, settings, environment, overwrite, stack)
+        log = stack.enter_context(_logging(folder / "log", quiet, verbose))
+        stack.enter_context(torch_threads(settings.threads))
         write_whole(folder / "config.yaml", settings.dump())
-        log.info("inputs: %s", ", ".join(settings.inputs))
-        work = _Work(settings, environment, rounds, folder, log, quiet, verbose)
+        log.info("%s: %s", "going on" if resumed else "inputs", ", ".join(settings.inputs))
+        if resumed and not quiet:
+            print(f"asexlatent-refine: going on with the unfinished run in {folder}/")
+        work = Work(settings, environment, rounds, folder, parts, engine, log, quiet, verbose)
         work.go()
-        seconds = time.perf_counter() - started[0], time.process_time() - started[1]
-        summary = work.summary(*seconds)
+        seconds = (
+            time.perf_counter() - started[0],
+            time.process_time() - started[1] + work.cpu_elsewhere,
+        )
+        summary = work.summary(*seconds) | {"versions": versions()}
         write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-        if settings.plot and not work.interrupted:
-            work.showcase.plot(folder, environment, *work.tally.all_losses())
+        if work.shown and not work.interrupted:
+            work.shown.plot(folder, environment, *work.tally.all_losses())
         log.info("%d candidates, %d valid", work.tally.total, work.tally.n_valid)
         if not quiet:
             print(work.tally.table())
             print(f"{seconds[0]:.1f} s ({seconds[1]:.1f} s of CPU); results in {folder}/")
         if work.interrupted:
             return EXIT_INTERRUPTED
+        parts.finish()
         if not work.tally.n_refined:
             log.error("nothing could be refined")
             return EXIT_NOTHING
         return EXIT_DONE
+
+
+def open_folder(
+    folder: Path,
+    settings: Settings,
+    environment: LocalEnvironment,
+    overwrite: bool,
+    stack: contextlib.ExitStack,
+) -> tuple[Parts, bool]:
+    """Output folder, locked until the end of `stack`; whether it holds this run, unfinished.
+
+    Raises
+    ------
+    UsageError
+        It holds something else, or cannot be written to.
+    """
+    parts = Parts(folder, identity(settings, environment))
+    known = parts.folder.exists()
+    if known:
+        stack.enter_context(parts.alone())
+    resumed = not overwrite and parts.check()
+    prepare_folder(folder, settings.inputs, overwrite, resumed)
+    if not known:
+        stack.enter_context(parts.alone())
+    if not resumed:
+        parts.begin()
+    return parts, resumed
+
+
+def identity(settings: Settings, environment: LocalEnvironment) -> dict[str, Any]:
+    """What decides the results of a run, for telling whether another one is the same."""
+    chosen = {k: v for k, v in asdict(settings).items() if k not in NEUTRAL}
+    model: str | None = None
+    if settings.model is not None:
+        files = sorted(path for path in Path(settings.model).iterdir() if path.is_file())
+        model = fingerprint([(path.name, path.read_bytes()) for path in files])
+    return {
+        "settings": chosen | {"chunk_size": settings.chunk_size or chunks.CHUNK},
+        "the target sha256": fingerprint(environment),
+        "the model sha256": model,
+        "versions": versions(),
+    }
 
 
 def check_machine(settings: Settings) -> None:
@@ -91,95 +145,6 @@ def check_machine(settings: Settings) -> None:
     except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
         option = "--solver" if isinstance(error, ValueError) else f"--device {settings.device}"
         raise UsageError(f"{option}: {str(error).splitlines()[0]}") from None
-
-
-@dataclass(eq=False)
-class _Work:
-    """State of a run."""
-
-    settings: Settings
-    environment: LocalEnvironment
-    rounds: Rounds
-    folder: Path
-    log: logging.Logger
-    quiet: bool
-    verbose: bool
-
-    def __post_init__(self) -> None:
-        self.tally = Tally()
-        self.problems: list[str] = []
-        self.interrupted = False
-        self.showcase = Showcase(self.settings)
-        self._failures_shown = 0
-
-    def go(self) -> None:
-        """Read, refine and write everything."""
-        settings = self.settings
-        total = count_inputs(settings) if sys.stderr.isatty() and not self.quiet else None
-        entries = read_inputs(settings, self.environment.species, self._problem)
-        bar = Bar(total, self.quiet)
-        with (
-            OutputFolder(self.folder, table_extras(settings)) as out,
-            Interrupt(self.log.warning) as interrupt,
-            contextlib.closing(bar),
-        ):
-            for chunk in chunks.cut(entries, chunks.CHUNK):
-                candidates = [entry.candidate for entry in chunk]
-                if interrupt.requested:
-                    results = skip(candidates)
-                else:
-                    results = refine_chunk(
-                        candidates,
-                        self.environment,
-                        settings,
-                        bar.watch,
-                        interrupt,
-                        chunk[0].index,
-                        self.rounds,
-                    )
-                for note in out.write(chunk, results):
-                    self.log.info(note)
-                self._after(chunk, results)
-                bar.finish(self.tally)
-        self.interrupted = interrupt.requested
-
-    def summary(self, wall: float, cpu: float) -> dict[str, Any]:
-        """Contents of ``summary.json``."""
-        counts = self.tally.counts()
-        return {
-            "counts": counts,
-            "rounds": self.rounds.rows(),
-            "problems": self.problems,
-            "interrupted": self.interrupted,
-            "seconds": {"wall": round(wall, 3), "cpu": round(cpu, 3)},
-            "seed": self.settings.seed,
-            "settings": {**asdict(self.settings), "inputs": list(self.settings.inputs)},
-            "versions": versions(),
-        }
-
-    def _problem(self, line: str) -> None:
-        self.problems.append(line)
-        self.log.error(line)
-
-    def _after(self, chunk: list[Entry], results: list[Refinement]) -> None:
-        self.tally.add(results)
-        self.showcase.consider(results)
-        for entry, result in zip(chunk, results, strict=True):
-            for note in entry.notes:
-                self.log.info("%s: %s", entry.source, note)
-            if str(result.status) == "failed":
-                self._failure(f"{entry.source}: {' '.join(result.reason.split())}")
-
-    def _failure(self, line: str) -> None:
-        """Say which candidate failed; the terminal is spared a long list, the log is not."""
-        self._failures_shown += 1
-        level = logging.WARNING
-        if self._failures_shown > SHOWN_FAILURES and not self.verbose:
-            level = logging.INFO
-        self.log.log(level, line)
-        if self._failures_shown == SHOWN_FAILURES and not self.verbose:
-            where = f"{self.folder}/log and table.csv"
-            self.log.warning(f"further failures are listed in {where} only (-v prints all)")
 
 
 def versions() -> dict[str, str]:
@@ -197,6 +162,18 @@ def versions() -> dict[str, str]:
     }
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written (a full disk) is no reason for more noise on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Keep quiet."""
+
+    def close(self) -> None:
+        """Close, whatever could not be written."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]:
     """Log to a file and to the terminal, and take library warnings along; undone at the end."""
@@ -205,7 +182,7 @@ def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]
     before = log.level, log.propagate, warnings.propagate
     log.setLevel(logging.DEBUG)
     log.propagate = warnings.propagate = False
-    to_file = logging.FileHandler(path, mode="a", encoding="utf-8")
+    to_file = _LogFile(path, mode="a", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = Terminal(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
     terminal.setFormatter(logging.Formatter("asexlatent-refine: %(message)s"))
@@ -223,17 +200,3 @@ def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]
         to_file.close()
         log.setLevel(before[0])
         log.propagate, warnings.propagate = before[1:]
-
-
-@contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Set torch's number of threads for a while."""
-    import torch
-
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

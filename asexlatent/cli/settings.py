@@ -106,6 +106,9 @@ def _option(
     return field(default=default, metadata=metadata)
 
 
+NEUTRAL = frozenset({"workers", "scheduler"})
+"""Settings that no result depends on."""
+
 TARGET, SOLVER, INPUT, MACHINE, OUTPUT = (
     "target",
     "refinement",
@@ -204,8 +207,30 @@ class Settings:
     memory: float = _option(
         2.0, positive, "budget for the tensors of one batch in GiB", MACHINE, "GIB"
     )
-    threads: int | None = _option(
-        None, whole(1), "CPU threads (default: torch's choice)", MACHINE, "N"
+    workers: int | None = _option(
+        None,
+        whole(1),
+        "processes that share the chunks (default: one per usable core; none for a single chunk or "
+        "on an accelerator)",
+        MACHINE,
+        "N",
+    )
+    scheduler: str | None = _option(
+        None,
+        text,
+        "address of a Dask scheduler whose workers share the chunks, such as tcp://host:8786",
+        MACHINE,
+        "ADDRESS",
+    )
+    chunk_size: int | None = _option(
+        None,
+        whole(1),
+        "candidates worked on and kept together; other chunks, other last digits (default: 500)",
+        MACHINE,
+        "N",
+    )
+    threads: int = _option(
+        1, whole(1), "threads of each process; more bring next to nothing", MACHINE, "N"
     )
     plot: bool = _option(
         False, flag, "write the spectra and the distribution of losses as PNG and PDF", OUTPUT

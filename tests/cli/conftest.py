@@ -45,6 +45,8 @@ def refine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Out
         words = [str(a) for a in arguments]
         if "--config" not in words and "--restarts" not in words:
             words += ["--restarts", "0"]
+        if "--workers" not in words and "--scheduler" not in words:
+            words += ["--workers", "1"]  # what is patched here is not in other processes
         if steps is not None:
             words += ["--steps", str(steps)]
         return Outcome(main([*words, "-o", output]), tmp_path / output)

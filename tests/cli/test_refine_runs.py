@@ -65,10 +65,9 @@ def test_chunks_are_written_as_they_finish(refine, monkeypatch, crystals):
     seen = []
     write_chunk = OutputFolder.write
 
-    def spy(self, entries, results):
-        notes = write_chunk(self, entries, results)
-        seen.append((len(entries), len(read(self.folder / "refined.extxyz", ":"))))
-        return notes
+    def spy(self, part):
+        write_chunk(self, part)
+        seen.append((len(part.outcomes), len(read(self.folder / "refined.extxyz", ":"))))
 
     monkeypatch.setattr(OutputFolder, "write", spy)
     out = refine(f"{EXAMPLE}@:10", steps=2)
@@ -81,12 +80,12 @@ def test_inputs_are_streamed(refine, monkeypatch, crystals):
     import gc
     import weakref
 
-    from asexlatent.cli import run
+    from asexlatent.cli import job
 
     monkeypatch.setattr(chunks, "CHUNK", 3)
     alive: list[weakref.ref] = []
     most = 0
-    original = run.refine_chunk
+    original = job.refine_chunk
 
     def spy(candidates, *rest):
         nonlocal most
@@ -95,7 +94,7 @@ def test_inputs_are_streamed(refine, monkeypatch, crystals):
         most = max(most, sum(ref() is not None for ref in alive))
         return original(candidates, *rest)
 
-    monkeypatch.setattr(run, "refine_chunk", spy)
+    monkeypatch.setattr(job, "refine_chunk", spy)
     write("in.traj", crystals * 4)
     assert len(refine("in.traj", steps=0).frames) == 24
     assert most <= 6

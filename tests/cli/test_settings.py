@@ -61,7 +61,7 @@ def test_missing_config(tmp_path):
 
 def test_null_means_by_default(tmp_path):
     path = tmp_path / "c.yaml"
-    path.write_text("rcut: null\nthreads: null\n")
+    path.write_text("rcut: null\nworkers: null\n")
     assert Settings.load(path) == Settings()
     path.write_text("")
     assert Settings.load(path) == Settings()
