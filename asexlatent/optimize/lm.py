@@ -1,10 +1,11 @@
 """Batched Levenberg-Marquardt: second-order steps for a least-squares loss.
 
 A crystal has at most some thirty free variables and Eq. 1 is a sum of squares, so the
-Gauss-Newton matrix is small, positive and cheap (`site_jacobian`). Damping and acceptance
-are per crystal, with the gain ratio of H. B. Nielsen (report IMM-REP-1999-05, Technical
-University of Denmark, 1999). Damping is measured in physical lengths (`Metric`), not in the
-raw variables, so that Å, radians and fractions need no scaling factors.
+Gauss-Newton matrix is small, positive and cheap (`site_jacobian`). What it leaves out of the
+Hessian is learned on the way (`secant`), and used where it has foretold the last change of the
+loss better. Damping and acceptance are per crystal, with the gain ratio of H. B. Nielsen (report
+IMM-REP-1999-05, Technical University of Denmark, 1999). Damping is measured in physical lengths
+(`Metric`), not in the raw variables, so that Å, radians and fractions need no scaling factors.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from asexlatent.optimize import secant
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.metric import Metric
 from asexlatent.optimize.objective import Iterate
@@ -49,14 +51,19 @@ class LevenbergMarquardt:
 
     def start(self, batch: CrystalBatch) -> SolverState:
         """No damping yet: it is chosen at the first step, from the curvature there."""
-        zero = batch.variables.new_zeros(batch.n_crystals)
+        variables = batch.variables
+        zero = variables.new_zeros(batch.n_crystals)
+        n = int(batch.variables_per_crystal().max())
         return SolverState(
-            {},
+            {"point": variables.clone(), "slope": torch.zeros_like(variables)},  # best so far
             {
                 "damping": zero,
                 "growth": zero + 2.0,
                 "accepted": zero + torch.inf,  # value the last proposal had to beat
-                "predicted": zero.clone(),  # reduction the model promised for it
+                "predicted": zero.clone(),  # reduction the model in use promised for it
+                "plain": zero.clone(),  # change foretold by Gauss-Newton
+                "bent": zero.clone(),  # and by both parts of the Hessian
+                "extra": variables.new_zeros(batch.n_crystals, n, n),
                 "reference": zero + torch.inf,
                 "waiting": torch.zeros_like(zero, dtype=torch.int64),
             },
@@ -65,27 +72,52 @@ class LevenbergMarquardt:
     def propose(
         self, batch: CrystalBatch, state: SolverState, current: Iterate, best: Iterate
     ) -> Tensor:
-        """Take one damped Gauss-Newton step from the best iterate."""
+        """Take one damped step from the best iterate."""
         memory = state.per_crystal
         curvature = best.evaluation.curvature
         slots = batch.slot_map(curvature.shape[1])
         scale = self._scale(batch, slots, best.metric)
+        change = current.evaluation.value - memory["accepted"]
+        learned = (memory["bent"] - change).abs() < (memory["plain"] - change).abs()
+        self._learn(batch, slots, state, best)
         self._update(memory, current.evaluation.value, best.evaluation.value, curvature, scale)
 
-        gradient = slots.pad(best.evaluation.gradient)
-        matrix = curvature + memory["damping"][:, None, None] * scale
-        factor, _ = torch.linalg.cholesky_ex(matrix)
+        gradient, extra = slots.pad(best.evaluation.gradient), memory["extra"]
+        damped = curvature + memory["damping"][:, None, None] * scale
+        factor, _ = torch.linalg.cholesky_ex(damped)
+        other, indefinite = torch.linalg.cholesky_ex(damped + extra)
+        learned = learned & (indefinite == 0)
+        factor = torch.where(learned[:, None, None], other, factor)
         step = -torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
         displacement, strain = best.metric.step_lengths(batch, slots.unpad(step))
         shrink = torch.maximum(displacement / self.max_displacement, strain / self.max_strain)
         step = step / shrink.clamp(min=1.0)[:, None]
-        bent = torch.bmm(curvature, step[:, :, None])[:, :, 0]
-        memory["predicted"] = -(step * (gradient + 0.5 * bent)).sum(1)
+        memory["plain"] = (step * gradient).sum(1) + _half_square(curvature, step)
+        memory["bent"] = memory["plain"] + _half_square(extra, step)
+        memory["predicted"] = -torch.where(learned, memory["bent"], memory["plain"])
         return self.bounds.apply(batch, best.variables + slots.unpad(step), best.variables)
 
     def stalled(self, state: SolverState) -> Tensor:
         """No relevant decrease for `stall_patience` steps."""
         return state.per_crystal["waiting"] >= self.stall_patience
+
+    def _learn(
+        self, batch: CrystalBatch, slots: SlotMap, state: SolverState, best: Iterate
+    ) -> None:
+        """Update what Gauss-Newton leaves out, where the last proposal was accepted."""
+        memory, last, slope = state.per_crystal, state.per_variable, best.evaluation.gradient
+        first = torch.isinf(memory["accepted"])
+        accepted = best.evaluation.value < memory["accepted"]
+        memory["extra"] = secant.updated(
+            memory["extra"],
+            best.evaluation.curvature,
+            slots.pad(best.variables - last["point"]),
+            slots.pad(slope - last["slope"]),
+            accepted & ~first,
+        )
+        owner = accepted[batch.variable_crystal]
+        last["point"] = torch.where(owner, best.variables, last["point"])
+        last["slope"] = torch.where(owner, slope, last["slope"])
 
     def _update(
         self,
@@ -127,3 +159,8 @@ class LevenbergMarquardt:
         in_cell = in_cell[:, :, None] & in_cell[:, None, :]
         total[:, :m, :m] += self.cell_length**2 * metric.cell_gram[:, :m, :m] * in_cell
         return total
+
+
+def _half_square(matrix: Tensor, step: Tensor) -> Tensor:
+    """s' M s / 2 of each crystal, (B,), of matrices (B, n, n) and steps (B, n)."""
+    return 0.5 * (step * torch.bmm(matrix, step[:, :, None])[:, :, 0]).sum(1)

@@ -20,7 +20,7 @@ _DENSITY = 0.2
 _ROOM = 0.01  # Å^3 per atom
 _SPACING = 0.02  # Å between lattice planes
 # What is alive at once: copies of a pair's tangents, and of the site Jacobians and curvatures.
-_TANGENTS, _JACOBIANS, _CURVATURES = 3.0, 4.0, 8.0
+_TANGENTS, _JACOBIANS, _CURVATURES = 3.0, 4.0, 12.0
 # Crystals beyond this gain nothing: the arithmetic dwarfs the overhead of a step.
 _LARGEST = 2048
 
