@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asexlatent.cli.options import checked
-from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE
+from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, storage_problem
 from asexlatent.cli.settings import UsageError, one_of, positive, real, whole
 
 _DESCRIPTION = """\
@@ -41,8 +41,7 @@ def reference(text: str) -> str | float:
     raise ValueError(f"{text!r}: write auto, lowest or an energy in eV/atom")
 
 
-def add_screening(group: argparse._ArgumentGroup) -> None:
-    """Options of the screening itself, for this command and for asexlatent-refine --screen."""
+def _add_screening(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     help_text = (
         "where energies come from: mace-mp or mace-mp-small|medium|large, a MACE model file, "
@@ -76,8 +75,9 @@ class ScreenSettings:
     device: str = "cpu"
     dtype: str = "float64"
     memory: float = 2.0
-    workers: int = 1
-    threads: int | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    threads: int = 1
     plot: bool = False
 
 
@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     screening = parser.add_argument_group("screening")
     help_text = "local environment: a name, a structure file or a JSON file (sp2)"
     screening.add_argument("--target", default="sp2", metavar="NAME|FILE[:SITE]", help=help_text)
-    add_screening(screening)
+    _add_screening(screening)
     help_text = (
         "zero of the energies: auto is graphite by the same calculator for carbon, else the lowest "
         "crystal (auto)"
@@ -152,10 +152,15 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         help="precision (float64)")  # fmt: skip
     help_text = "budget for the tensors of one batch in GiB (2)"
     add("--memory", type=checked(positive), default=2.0, metavar="GIB", help=help_text)
-    help_text = "processes to work in; each of several has one CPU thread (1)"
-    add("--workers", type=checked(whole(1)), default=1, metavar="N", help=help_text)
-    help_text = "CPU threads of a single process (default: torch's choice)"
-    add("--threads", type=checked(whole(1)), default=None, metavar="N", help=help_text)
+    help_text = (
+        "processes that share the work (default: one per usable core; none for a few candidates or "
+        "on an accelerator)"
+    )
+    add("--workers", type=checked(whole(1)), default=None, metavar="N", help=help_text)
+    help_text = "address of a Dask scheduler whose workers share the work"
+    add("--scheduler", default=None, metavar="ADDRESS", help=help_text)
+    help_text = "threads of each process (1)"
+    add("--threads", type=checked(whole(1)), default=1, metavar="N", help=help_text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,8 +189,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # before the first crystal, or for the second time
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except OSError as error:  # a full disk
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
+        return EXIT_NOTHING
+    except RuntimeError as error:
+        from asexlatent.parallel import WorkersError
+
+        if not isinstance(error, WorkersError):
+            raise
+        print(f"{parser.prog}: error: {error}; the same command goes on", file=sys.stderr)
         return EXIT_NOTHING
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asexlatent.screening import ScreenResult
 
 CHUNKS, CONFIG, LOCK = "chunks", "config.json", ".lock"
-_NO_MATTER = ("device", "memory", "workers", "threads", "plot", "top")
+_NO_MATTER = ("device", "memory", "workers", "scheduler", "threads", "plot", "top")
 """Settings that may change between the beginning of a run and its continuation."""
 
 

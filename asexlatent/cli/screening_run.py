@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asexlatent.cli.engine import Engine
 from asexlatent.cli.inputs import Entry, read_inputs, split_input
+from asexlatent.cli.job import torch_threads
 from asexlatent.cli.progress import SHOWN_FAILURES, Terminal
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.screen import ScreenSettings
@@ -31,8 +33,9 @@ def run(
     overwrite: bool = False,
     quiet: bool = False,
     verbose: bool = False,
+    environment: LocalEnvironment | None = None,
 ) -> int:
-    """Screen all inputs into a folder.
+    """Screen all inputs into a folder; `environment` is used in place of the target if given.
 
     Returns
     -------
@@ -45,21 +48,22 @@ def run(
         Before anything is written.
     """
     started = time.perf_counter()
-    environment = _environment(settings)
+    environment = environment or _environment(settings)
     missing = [name for name in settings.inputs if not split_input(name)[0].exists()]
     if missing:
         raise UsageError(f"{missing[0]}: no such file or folder")
-    relaxer = _relaxer(settings)
+    relaxer = make_relaxer(settings)
     folder = ScreenFolder(output or _default_folder(settings.inputs), settings, overwrite)
     with (
         folder,
-        _threads(settings.threads),
+        Engine(settings.workers, settings.scheduler, settings.device) as engine,
+        torch_threads(settings.threads),
         _logging(folder.path / "log", quiet, verbose) as log,
     ):
         entries, problems = _read(settings, environment, log)
         watch = _Watch(quiet)
-        with _started(settings, environment, relaxer, entries, folder) as screening:
-            interrupted = _go(screening, watch, log)
+        screening = _start(settings, environment, relaxer, entries, folder, engine)
+        interrupted = _go(screening, watch, log)
         result = screening.result()
         about = {
             "inputs": list(settings.inputs),
@@ -129,7 +133,8 @@ def _read(
     return entries, problems
 
 
-def _relaxer(settings: ScreenSettings) -> Relaxer:
+def make_relaxer(settings: ScreenSettings) -> Relaxer:
+    """Relaxer for the calculator; UsageError for one that cannot be had."""
     from asexlatent.screening import energies
 
     names = ("fmax", "smax", "steps", "device", "dtype", "memory")
@@ -143,34 +148,30 @@ def _relaxer(settings: ScreenSettings) -> Relaxer:
         raise UsageError(f"{named}{words}") from None
 
 
-@contextlib.contextmanager
-def _started(
+def _start(
     settings: ScreenSettings,
     environment: LocalEnvironment,
     relaxer: Relaxer,
     entries: list[Entry],
     folder: ScreenFolder,
-) -> Iterator[ScreenRun]:
-    """A run, with the processes it works in; they end with it."""
-    from asexlatent.parallel import LocalWorkers
+    engine: Engine,
+) -> ScreenRun:
     from asexlatent.screening import ScreenRun
+    from asexlatent.screening.pipeline import RELAXED_TOGETHER
 
+    executor, in_flight = engine.start(len(entries) > RELAXED_TOGETHER)
     names = ("emax", "reference", "fmax", "smax", "steps", "symprec", "device", "dtype", "memory")
-    workers = LocalWorkers(settings.workers) if settings.workers > 1 else None
-    try:
-        yield ScreenRun(
-            [entry.candidate for entry in entries],
-            environment,
-            relaxer,
-            folder=folder.chunks,
-            sources=[entry.source for entry in entries],
-            executor=workers,
-            net_duplicates=not settings.every,
-            **{name: getattr(settings, name) for name in names},
-        )
-    finally:
-        if workers is not None:
-            workers.kill()
+    return ScreenRun(
+        [entry.candidate for entry in entries],
+        environment,
+        relaxer,
+        folder=folder.chunks,
+        sources=[entry.source for entry in entries],
+        executor=executor,
+        in_flight=in_flight,
+        net_duplicates=not settings.every,
+        **{name: getattr(settings, name) for name in names},
+    )
 
 
 def _go(screening: ScreenRun, watch: _Watch, log: logging.Logger) -> bool:
@@ -270,17 +271,3 @@ def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]
         to_file.close()
         log.setLevel(before[0])
         log.propagate, warnings.propagate = before[1:]
-
-
-@contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """Set torch's number of threads for a while."""
-    import torch
-
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -118,7 +118,8 @@ def screen(
 class ScreenRun:
     """A screening that can be watched and interrupted; iterate over it, then ask for the result.
 
-    Parameters are those of `screen`.
+    Parameters are those of `screen`, and `in_flight`, which is that of
+    `asexlatent.parallel.over_chunks`.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class ScreenRun:
         folder: str | Path | None = None,
         sources: Sequence[str] | None = None,
         executor: Executor | None = None,
+        in_flight: int | Callable[[], int] | None = None,
         **options: Any,
     ):
         from asexlatent.descriptor import LocalEnvironment
@@ -140,7 +142,7 @@ class ScreenRun:
         self.options = ScreenOptions(**options)
         self.candidates = list(candidates)
         self.relaxer = self._relaxer(calculator)
-        self.executor = executor
+        self.executor, self.in_flight = executor, in_flight
         chunks = None if folder is None else Path(folder)
         target = _target(environment)
         self._described = ChunkStore(
@@ -208,7 +210,7 @@ class ScreenRun:
         if done:
             yield done
         todo = [(number, chunk) for number, chunk in missing if chunk]
-        for _, records in over_chunks(job, todo, self.executor):
+        for _, records in over_chunks(job, todo, self.executor, in_flight=self.in_flight):
             store.add(records)
             done += len(records)
             yield done
