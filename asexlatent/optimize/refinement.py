@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,8 @@ def refine(
     environment: LocalEnvironment | str = "sp2",
     *,
     progress: Callable[[Progress], None] | None = None,
+    executor: Executor | None = None,
+    chunk_size: int | None = None,
     **options: object,
 ) -> list[Refinement]:
     """Steer candidates to a local environment with their space groups intact.
@@ -125,7 +128,16 @@ def refine(
     environment : LocalEnvironment or str
         The target, or the name of one (`LocalEnvironment.named`).
     progress : callable, optional
-        Called with a `Progress` after each step.
+        Called with a `Progress` after each step; with chunks, after each chunk.
+    executor : concurrent.futures.Executor, optional
+        Where chunks of candidates are worked on: `asexlatent.parallel.LocalWorkers`, a pool of
+        the standard library, ``dask.distributed.Client(...).get_executor(pure=False)``. It is
+        left open. A worker that dies costs the time of its chunk; a candidate that kills its
+        worker is a failed status.
+    chunk_size : int, optional
+        Candidates of a chunk, 500 with an executor. Results depend on it in their last digits,
+        and on nothing else: executors, their number of workers and the order in which chunks
+        are finished change no bit. Without both, all candidates are one piece.
     **options
         As for `RefinementRun`.
 
@@ -135,6 +147,12 @@ def refine(
         One per candidate, in order. Ctrl-C (KeyboardInterrupt) ends the run early and returns
         what there is; what was not finished has the status ``step_limit``.
     """
+    if executor is not None or chunk_size is not None:
+        from asexlatent.optimize.chunked import refine_chunks
+
+        if isinstance(environment, str):
+            environment = LocalEnvironment.named(environment)
+        return refine_chunks(candidates, environment, executor, chunk_size, progress, options)
     run = RefinementRun(candidates, environment, **options)  # type: ignore[arg-type]
     try:
         for state in run:
