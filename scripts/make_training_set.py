@@ -1,6 +1,6 @@
 """Make the training set that ships with the package: three-coordinated nets of random crystals.
 
-    python scripts/make_training_set.py [--nets 4000] [--seed 0] [--work DIR] [-o FILE]
+    python scripts/make_training_set.py [--nets 2500] [--seed 0] [--work DIR] [-o FILE]
 
 Random symmetric crystals (space group, up to eight Wyckoff positions whose site symmetry allows
 three neighbours, free variables) are refined to sp2 with one restart. Those that are valid and
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nets", type=int, default=4000, help="stop when there are so many")
+    parser.add_argument("--nets", type=int, default=2500, help="stop when there are so many")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after (wall)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-atoms", type=int, default=384, help="per conventional cell")
