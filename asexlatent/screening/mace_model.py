@@ -194,8 +194,10 @@ def build_mace(
     dtype : torch.dtype
         Of the module.
     """
+    from mace import modules  # first: without it torch >= 2.6 refuses a file that e3nn opens
+
+    # isort: split
     from e3nn import o3
-    from mace import modules
 
     arguments = dict(architecture)
     for key in ("interaction_cls", "interaction_cls_first"):

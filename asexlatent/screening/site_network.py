@@ -181,6 +181,9 @@ def wigner(degree: int, rotations: Tensor) -> Tensor:
     harmonics, parity (-1)^l; e3nn's own matrices go through angles and lose half of the digits
     where a pole is met.
     """
+    import mace  # noqa: F401  (first: without it torch >= 2.6 refuses a file that e3nn opens)
+
+    # isort: split
     from e3nn import o3
 
     generator = torch.Generator().manual_seed(degree)
