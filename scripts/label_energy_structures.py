@@ -3,8 +3,8 @@
     python scripts/label_energy_structures.py WORK/first.extxyz WORK/first_labelled.extxyz
 
 Needs CHGNet (``pip install asexlatent[chgnet]``; its weights come with it). About 10 ms per atom on
-one core. Units as in ASE: eV, eV/Å, eV/Å^3 (tension positive). An output file that is there already
-is continued.
+one core, a third of that for frames that ask for the energy only (``info["ask"]``). Units as in
+ASE: eV, eV/Å, eV/Å^3 (tension positive). An output file that is there already is continued.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import argparse
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -46,26 +48,30 @@ def main() -> None:
 
 
 def labelled(frames: list[Atoms], model: CHGNet) -> list[Atoms]:
-    """Copies of the frames with CHGNet's energy, forces and stress."""
+    """Copies of the frames with what they ask of CHGNet."""
     first_order = torch.autograd.grad
 
     def grad(outputs, inputs, **_):  # CHGNet keeps the graph for training: a third of the time
         return first_order(outputs, inputs, retain_graph=True)
 
-    structures = [AseAtomsAdaptor.get_structure(frame) for frame in frames]
-    with mock.patch("torch.autograd.grad", grad):
-        answers = model.predict_structure(structures, task="efs", batch_size=1)
     copies = []
-    for frame, answer in zip(frames, answers, strict=True):
-        copy = frame.copy()
-        copy.calc = SinglePointCalculator(
-            copy,
-            energy=float(answer["e"]) * len(copy),
-            forces=answer["f"],
-            stress=(answer["s"] + answer["s"].T)[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * GPA / 2,
-        )
+    for frame in frames:
+        structure, copy = AseAtomsAdaptor.get_structure(frame), frame.copy()
+        with mock.patch("torch.autograd.grad", grad):
+            answer = model.predict_structure(structure, task=frame.info.get("ask", "efs"))
+        copy.calc = SinglePointCalculator(copy, **_results(answer, len(copy)))
         copies.append(copy)
     return copies
+
+
+def _results(answer: dict[str, np.ndarray], n_atoms: int) -> dict[str, Any]:
+    """CHGNet's answer under ASE's names and in its units."""
+    results: dict[str, Any] = {"energy": float(answer["e"]) * n_atoms}
+    if "f" in answer:
+        stress = (answer["s"] + answer["s"].T) * GPA / 2
+        results["forces"] = answer["f"]
+        results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    return results
 
 
 if __name__ == "__main__":

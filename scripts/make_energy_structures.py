@@ -8,8 +8,10 @@ rattled; four-coordinated, chain-like and layered carbon; random symmetric cryst
 second relaxes nets by a model that exists already, and keeps frames of the way: screening asks for
 energies at relaxed structures, so these matter most. ``label_energy_structures.py`` comes next.
 
-Every frame says what it is in ``info``: ``kind``, and ``group``, by which training and selection
-are kept apart (frames of one net are never on both sides).
+Every frame says in ``info`` what it is (``kind``), by what training and selection are kept apart
+(``group``: frames of one net are never on both sides), and what the teacher is asked (``ask``:
+"efs" for energy, forces and stress; "e" on the way to a minimum, where the energy is what matters
+and many structures are worth more than their forces, which cost three times as much).
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ def main() -> None:
     order = np.random.default_rng(options.seed).permutation(len(nets))
     chosen = [nets[i] for i in order[options.skip : options.skip + options.nets]]
     if options.relaxed_by is None:
-        frames = [*_net_frames(chosen, options.seed), *_other_frames(options.seed)]
+        atoms = [net for _, net in chosen]
+        frames = [*_net_frames(atoms, options.seed), *_other_frames(options.seed)]
     else:
-        frames = list(_relaxed(chosen, options.relaxed_by, options.steps, options.seed))
+        frames = list(_relaxed([crystal for crystal, _ in chosen], options))
     frames = [frame for frame in frames if _shortest(frame) >= NEAREST]
     shuffled = np.random.default_rng([options.seed, 4]).permutation(len(frames))
     write(options.output, [frames[i] for i in shuffled])  # so that a part of it is a fair part
@@ -56,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--skip", type=int, default=0, help="pass over so many nets first")
     parser.add_argument("--largest", type=int, default=24, help="atoms in the primitive cell")
     parser.add_argument("--relaxed-by", help="folder of a model: relax nets, keep frames")
-    parser.add_argument("--steps", type=int, default=60, help="steps of these relaxations")
+    parser.add_argument("--steps", type=int, default=100, help="steps of these relaxations")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -64,14 +67,14 @@ def _options() -> argparse.Namespace:
 # ---------------------------------------------------------------------------------- nets
 
 
-def _small_nets(largest: int) -> Iterator[Atoms]:
+def _small_nets(largest: int) -> Iterator[tuple[SymmetricCrystal, Atoms]]:
     for row in read_table(NETS):
         crystal = row.crystal()
         if crystal.n_atoms <= 4 * largest:
             atoms = primitive(crystal)
             if len(atoms) <= largest:
                 atoms.info = {"group": str(crystal.info["net"])}
-                yield atoms
+                yield crystal, atoms
 
 
 def primitive(crystal: SymmetricCrystal) -> Atoms:
@@ -212,37 +215,32 @@ def _refined(environment: str, number: int, seed: int, largest: int = 16) -> Ite
 # ------------------------------------------------------------------------------ relaxations
 
 
-def _relaxed(nets: list[Atoms], model: str, steps: int, seed: int) -> Iterator[Atoms]:
-    """The last frame of a relaxation, and one drawn from its course."""
-    from ase.filters import FrechetCellFilter
-    from ase.optimize import BFGS
+def _relaxed(crystals: list[SymmetricCrystal], options: argparse.Namespace) -> Iterator[Atoms]:
+    """Where relaxations under symmetry end, and some places on the way there and about there."""
+    from asexlatent.screening import MACEEnergy, load_mace_model, relax
 
-    from asexlatent.screening import get_calculator
-
-    rng = np.random.default_rng([seed, 3])
-    calculator = get_calculator(model)
-    for k, net in enumerate(nets):
-        group, atoms = net.info["group"], strained(net, rng, 0.02, 0.02)
-        atoms.calc = calculator
-        middle, stop = None, int(rng.integers(3, 25))
-        for step, _ in enumerate(BFGS(FrechetCellFilter(atoms), logfile=None).irun(0.02, steps)):
-            if step == stop:
-                middle = atoms.copy()
-            if atoms.get_volume() > 60 * len(atoms):
-                break
-        yield _named(atoms, "relaxed", group)
-        if middle is not None:
-            yield _named(middle, "on the way", group)
-        if k % 3 == 0:
-            yield _named(strained(atoms, rng, 0.03, 0.05), "about", group)
+    rng = np.random.default_rng([options.seed, 3])
+    model = MACEEnergy(load_mace_model(options.relaxed_by))
+    ends = relax(crystals, model, steps=options.steps)
+    ways = relax(crystals, model, steps=int(rng.integers(3, 8)))
+    for k, (crystal, end, way) in enumerate(zip(crystals, ends, ways, strict=True)):
+        group = str(crystal.info["net"])
+        if end.status == "failed":
+            continue
+        atoms = primitive(end.crystal)
+        yield _named(atoms, "relaxed", group, "e")
+        if k % 2 == 0 and way.status != "failed":
+            yield _named(primitive(way.crystal), "on the way", group, "e")
+        if k % 4 == 0:
+            yield _named(strained(atoms, rng, 0.03, 0.04), "about", group)
 
 
 # ---------------------------------------------------------------------------------- helpers
 
 
-def _named(atoms: Atoms, kind: str, group: str) -> Atoms:
+def _named(atoms: Atoms, kind: str, group: str, ask: str = "efs") -> Atoms:
     copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-    copy.info = {"kind": kind, "group": group}
+    copy.info = {"kind": kind, "group": group, "ask": ask}
     return copy
 
 

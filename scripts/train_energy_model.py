@@ -3,9 +3,10 @@
     python scripts/train_energy_model.py MODEL WORK/*_labelled.extxyz --epochs 40
 
 Reads structures that ``label_energy_structures.py`` labelled, learns energies, forces and stresses
-in float32, keeps a running mean of the weights, and writes MODEL (weights, settings, card). One
-structure group in twelve is held out: the report at the end and the choice between settings use
-those and nothing else.
+in float32, keeps a running mean of the weights, and writes MODEL (weights, settings, card).
+Structures with an energy only make batches of their own, which cost half as much. One structure
+group in twelve is held out: the report at the end and the choice between settings use those and
+nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -34,8 +34,8 @@ class Labels(NamedTuple):
     """What the teacher says of a batch: eV per atom, eV/Å, eV/Å^3, and how much each counts."""
 
     energy: Tensor
-    forces: Tensor
-    stress: Tensor
+    forces: Tensor | None
+    stress: Tensor | None
     weight: Tensor
 
 
@@ -53,13 +53,18 @@ class Example:
         """Work it makes."""
         return self.edges.shape[1]
 
+    @property
+    def has_forces(self) -> bool:
+        """Whether the teacher was asked for more than the energy."""
+        return "forces" in self.atoms.calc.results
+
 
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     frames = [frame for path in options.labelled for frame in read(path, ":")]
-    frames = [frame for frame in frames if np.abs(frame.get_forces()).max() < options.force_limit]
+    frames = [frame for frame in frames if _largest_force(frame) < options.force_limit]
     held = {group for group in _groups(frames) if _held_out(group)}
     examples = [example(frame, options.r_max) for frame in frames]
     train = [x for x in examples if x.atoms.info["group"] not in held]
@@ -111,6 +116,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--force-limit", type=float, default=60.0, help="eV/Å")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def _largest_force(frame: Atoms) -> float:
+    return float(np.abs(frame.calc.results.get("forces", 0.0)).max())
 
 
 def _groups(frames: list[Atoms]) -> set[str]:
@@ -189,28 +198,31 @@ def collate(examples: list[Example]) -> tuple[dict[str, Tensor], Labels]:
     energy = np.array([f.get_potential_energy() / len(f) for f in frames])
     # what is far above the ground state need not be right to the meV
     weight = 1 / (1 + np.clip(energy + 8.2, 0, None) ** 2)
-    labels = Labels(
-        _tensor(energy),
-        _tensor(np.concatenate([f.get_forces() for f in frames])),
-        _tensor(np.stack([f.get_stress(voigt=False) for f in frames])),
-        _tensor(weight),
-    )
-    return data, labels
+    forces = stress = None
+    if examples[0].has_forces:
+        forces = _tensor(np.concatenate([f.get_forces() for f in frames]))
+        stress = _tensor(np.stack([f.get_stress(voigt=False) for f in frames]))
+    return data, Labels(_tensor(energy), forces, stress, _tensor(weight))
 
 
 def batches(
     examples: list[Example], edges: int, rng: np.random.Generator | None = None
-) -> Iterator[list[Example]]:
-    """Lists of about so many neighbours, in random order."""
-    order = range(len(examples)) if rng is None else rng.permutation(len(examples))
-    batch: list[Example] = []
-    for index in order:
-        batch.append(examples[index])
-        if sum(x.size for x in batch) >= edges:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+) -> list[list[Example]]:
+    """Lists of about so many neighbours, in random order; all or none of a list have forces."""
+    order = np.arange(len(examples)) if rng is None else rng.permutation(len(examples))
+    made: list[list[Example]] = []
+    for with_forces in (True, False):
+        batch: list[Example] = []
+        for index in order:
+            if examples[index].has_forces != with_forces:
+                continue
+            batch.append(examples[index])
+            if sum(x.size for x in batch) >= edges:
+                made.append(batch)
+                batch = []
+        if batch:
+            made.append(batch)
+    return made if rng is None else [made[k] for k in rng.permutation(len(made))]
 
 
 def _tensor(values: np.ndarray) -> Tensor:
@@ -249,7 +261,7 @@ class Trainer:
         warm = min(1.0, (self.step + 1) / 100)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.rate * warm * (0.005 + 0.5 * (1 + math.cos(math.pi * part)))
-        out = self.module(data, training=True, compute_stress=True)
+        out = answer(self.module, data, labels, training=True)
         counts = data["ptr"].diff()
         late = part > 0.6
         value = loss(out, labels, counts, data["batch"], 40.0 if late else 4.0)
@@ -264,6 +276,12 @@ class Trainer:
                 mean.lerp_(now, 1 - decay)
 
 
+def answer(module: torch.nn.Module, data: dict, labels: Labels, training: bool = False) -> dict:
+    """What the network says, as far as there is something to compare it with."""
+    wanted = labels.forces is not None
+    return module(data, training=training, compute_force=wanted, compute_stress=wanted)
+
+
 def loss(
     out: dict, labels: Labels, counts: Tensor, crystal: Tensor, energy_weight: float
 ) -> Tensor:
@@ -271,10 +289,13 @@ def loss(
     huber = torch.nn.functional.huber_loss
     weight = labels.weight
     energy = huber(out["energy"] / counts, labels.energy, reduction="none", delta=0.05)
+    total = energy_weight * 10 * (weight * energy).mean()
+    if labels.forces is None:
+        return total
     forces = huber(out["forces"], labels.forces, reduction="none", delta=0.3).sum(1)
     stress = huber(10 * out["stress"], 10 * labels.stress, reduction="none", delta=0.1)
-    terms = energy_weight * 10 * (weight * energy).mean() + (weight[crystal] * forces).mean()
-    return terms + 2.0 * (weight[:, None, None] * stress).sum((1, 2)).mean()
+    total = total + (weight[crystal] * forces).mean()
+    return total + 2.0 * (weight[:, None, None] * stress).sum((1, 2)).mean()
 
 
 def evaluate(module: torch.nn.Module, test: list[Example]) -> list[str]:
@@ -282,9 +303,11 @@ def evaluate(module: torch.nn.Module, test: list[Example]) -> list[str]:
     rows = []
     for batch in batches(test, 20000):
         data, labels = collate(batch)
-        out = module(data, compute_stress=True)
+        out = answer(module, data, labels)
         error = out["energy"].detach() / data["ptr"].diff() - labels.energy
-        forces = (out["forces"].detach() - labels.forces).abs().mean(1)
+        forces = torch.full((len(data["positions"]),), torch.nan)
+        if labels.forces is not None:
+            forces = (out["forces"].detach() - labels.forces).abs().mean(1)
         for k, x in enumerate(batch):
             own = float(forces[data["batch"] == k].mean())
             rows.append((x.atoms.info["kind"], float(labels.energy[k]), float(error[k]), own))
@@ -298,7 +321,8 @@ def evaluate(module: torch.nn.Module, test: list[Example]) -> list[str]:
 
 def _line(title: str, rows: list[tuple[str, float, float, float]]) -> str:
     energy = 1e3 * np.mean([abs(row[2]) for row in rows])
-    forces = np.mean([row[3] for row in rows])
+    known = [row[3] for row in rows if np.isfinite(row[3])]
+    forces = np.mean(known) if known else np.nan
     return f"{title:20s} {len(rows):5d} structures {energy:7.1f} meV/atom {forces:7.3f} eV/Å"
 
 
