@@ -17,6 +17,7 @@ from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import Status
 from asexlatent.optimize.memory import check_room, plan_batches
 from asexlatent.optimize.objective import DescriptorLoss, Objective
+from asexlatent.optimize.obstacles import obstacle
 from asexlatent.optimize.registry import BASELINES, SECOND_ORDER_LIMIT, check_solver, make_solver
 from asexlatent.optimize.scipy_baseline import SciPySearch
 from asexlatent.optimize.search import Search
@@ -278,6 +279,8 @@ class RefinementRun:
                 workers=torch.get_num_threads(),
             )
         batch = CrystalBatch.from_crystals(crystals, self.device, self.dtype)
+        rule = self.environment.rule
+        known = [obstacle(c, rule) for c in crystals] if self.restarts.searching else None
         return Search(
             batch,
             self.environment,
@@ -287,6 +290,7 @@ class RefinementRun:
             [self.keys[k] for k in indices],
             self.steps,
             self.fmax,
+            known,
         )
 
     def losses(self) -> list[float]:

@@ -74,6 +74,9 @@ class Search:
         Index of each crystal in the whole input, shape (B,): the key of its random numbers.
     steps, fmax
         Step limit and threshold of the descent that ends an attempt.
+    obstacles : sequence of str, optional
+        Why symmetry has no room for the motif (`obstacle`), "" where that is not known, shape
+        (B,). A crystal with such a reason has its first attempt and no other.
 
     Attributes
     ----------
@@ -92,6 +95,7 @@ class Search:
         keys: Sequence[int],
         steps: int = 1000,
         fmax: float = 0.05,
+        obstacles: Sequence[str] | None = None,
     ):
         self.batch, self.environment = batch, environment
         self.near, self.solver, self.restarts = objective, solver, restarts
@@ -101,6 +105,8 @@ class Search:
             wide = environment.widened(restarts.approach_factor)
             self.far = DescriptorLoss(wide, skin=0.3)
         self.keys, self.max_steps, self.fmax = list(keys), steps, fmax
+        self.obstacles = [""] * batch.n_crystals if obstacles is None else list(obstacles)
+        self._possible = torch.tensor([not o for o in self.obstacles], device=batch.numbers.device)
         self.density = number_density(environment) if restarts.reference_density else None
         self.initial = objective.bind(batch).evaluate(batch.variables).value
         self.found = Found(
@@ -117,8 +123,10 @@ class Search:
         """Run; yields the numbers of finished and of valid crystals after every step."""
         for attempt in self.restarts.attempts:
             mask = self.found.rank < 3
+            if attempt:
+                mask &= self._possible
             if not bool(mask.any()):
-                return
+                break
             self._attempt = _Attempt(self, attempt, mask)
             settled, valid = int((~mask).sum()), int(self.found.valid.sum())
             for n_finished in self._attempt:
@@ -127,7 +135,7 @@ class Search:
         failed = f"the motif was not reached in {len(self.restarts.attempts)} attempts"
         for k, rank in enumerate(self.found.rank.tolist()):
             if self.restarts.searching and rank < 2:
-                self.found.reports[k] = (Status.STALLED, failed)
+                self.found.reports[k] = (Status.STALLED, self.obstacles[k] or failed)
 
     def finish(self) -> Found:
         """What there is, also after an interruption."""
