@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 from asexlatent.cli.inputs import split_input
 from asexlatent.cli.parts import discard, write_safely
 from asexlatent.cli.records import carried_columns, table_columns
+from asexlatent.cli.screening_figures import FIGURES
 from asexlatent.cli.settings import UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ OWN_FILES = (
     "summary.json",
     "config.yaml",
     "log",
-    *(f"{name}.{kind}" for name in ("spectra", "losses") for kind in ("png", "pdf")),
+    *(f"{name}.{kind}" for name in ("spectra", "losses", *FIGURES) for kind in ("png", "pdf")),
 )
-"""Names that the command writes, and the only ones that ``--overwrite`` removes."""
+"""Names that the command writes; these, and the ranking, are all that ``--overwrite`` removes."""
 
 
 def default_folder(inputs: Sequence[str]) -> Path:
@@ -51,6 +52,8 @@ def prepare_folder(
         It holds something and `overwrite` was not asked for, an input lies where an output would
         go, or it cannot be written to.
     """
+    from asexlatent.screening.database import remove_ranking
+
     own = [folder / name for name in OWN_FILES]
     for name in inputs:
         path, _ = split_input(name)
@@ -63,6 +66,7 @@ def prepare_folder(
         for path in own:
             if not (resume and path.name == "log"):
                 path.unlink(missing_ok=True)
+        remove_ranking(folder)
         if not resume:
             discard(folder)
         (folder / "log").touch()

@@ -21,6 +21,9 @@ from asexlatent.cli.fingerprint import fingerprint
 from asexlatent.cli.settings import UsageError
 
 FOLDER = "parts"
+SCREENED = f"{FOLDER}/screening"
+"""Folder in an output folder for the finished chunks of a screening."""
+
 _RUN = "run.json"
 _FORMAT = 1
 
@@ -146,6 +149,7 @@ def discard(output: Path) -> None:
     folder = output / FOLDER
     for path in (*folder.glob("[0-9]*.json.gz*"), *folder.glob(f"{_RUN}*")):
         path.unlink(missing_ok=True)
+    shutil.rmtree(output / SCREENED, ignore_errors=True)
 
 
 def write_safely(path: Path, data: bytes) -> None:

@@ -20,11 +20,13 @@ CIF files, an ASE database, or a CSV table of rows (spg,a,b,c,alpha,beta,gamma,w
 
 _EPILOG = """\
 The folder DIR gets refined.extxyz (every input, in order), valid.extxyz, table.csv, summary.json,
-config.yaml (the settings, for --config) and log. A run that was killed or interrupted goes on when
-the same command is given again; its results are those of one that was not.
+config.yaml (the settings, for --config) and log; with --screen also ranked.db (an ASE database,
+one row for each distinct crystal), ranked.csv, screened.csv and cif/ (the best). A run that was
+killed or interrupted goes on when the same command is given again; its results are those of one
+that was not.
 
-exit codes: 0 done, 1 nothing could be refined, 2 wrong usage, 130 interrupted (Ctrl-C; what was
-finished is written)"""
+exit codes: 0 done, 1 nothing could be refined or ranked, 2 wrong usage, 130 interrupted (Ctrl-C;
+what was finished is written)"""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from asexlatent.cli.parts import Parts
 from asexlatent.cli.progress import Terminal
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.rounds import Rounds
+from asexlatent.cli.screening_stage import ScreenStage, screening_stage
 from asexlatent.cli.settings import NEUTRAL, Settings, UsageError
 from asexlatent.cli.target import resolve_target
 from asexlatent.cli.work import Work
@@ -53,6 +54,7 @@ def run(
     check_machine(settings)
     environment, settings = resolve_target(settings)
     rounds = Rounds(settings)
+    stage = screening_stage(settings, environment)
     if not any(split_input(name)[0].exists() for name in settings.inputs):
         for name in settings.inputs:
             print(f"asexlatent-refine: {name}: no such file or folder", file=sys.stderr)
@@ -81,14 +83,37 @@ def run(
         log.info("%d candidates, %d valid", work.tally.total, work.tally.n_valid)
         if not quiet:
             print(work.tally.table())
-            print(f"{seconds[0]:.1f} s ({seconds[1]:.1f} s of CPU); results in {folder}/")
+            said = "" if stage is not None and not work.interrupted else f"; results in {folder}/"
+            print(f"{seconds[0]:.1f} s ({seconds[1]:.1f} s of CPU){said}")
         if work.interrupted:
             return EXIT_INTERRUPTED
-        parts.finish()
         if not work.tally.n_refined:
+            parts.finish()
             log.error("nothing could be refined")
             return EXIT_NOTHING
-        return EXIT_DONE
+        code = EXIT_DONE
+        if stage is not None:
+            code = _screen(stage, work, summary, started[0])
+        if code != EXIT_INTERRUPTED:
+            parts.finish()
+        return code
+
+
+def _screen(stage: ScreenStage, work: Work, summary: dict[str, Any], started: float) -> int:
+    """Screen what was refined; returns the exit code."""
+    result, about = stage.go(work.folder, work.engine, work.log, work.quiet, work.verbose)
+    wall = time.perf_counter() - started
+    summary["seconds"]["wall"] = round(wall, 3)
+    summary = summary | {"interrupted": stage.interrupted, "screening": about}
+    write_whole(work.folder / "summary.json", json.dumps(summary, indent=2) + "\n")
+    if not work.quiet:
+        print(f"\n{result.table()}\n{wall:.1f} s; results in {work.folder}/")
+    if stage.interrupted:
+        return EXIT_INTERRUPTED
+    if not result.ranked:
+        work.log.error("nothing to rank")
+        return EXIT_NOTHING
+    return EXIT_DONE
 
 
 def open_folder(

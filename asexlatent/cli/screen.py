@@ -10,7 +10,16 @@ from pathlib import Path
 
 from asexlatent.cli.options import checked
 from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, storage_problem
-from asexlatent.cli.settings import UsageError, one_of, positive, real, whole
+from asexlatent.cli.settings import (
+    CALCULATOR_HELP,
+    EMAX_HELP,
+    TOP_HELP,
+    UsageError,
+    one_of,
+    positive,
+    real,
+    whole,
+)
 
 _DESCRIPTION = """\
 Find which refined crystals have the wanted local environment, are different from each other, and
@@ -43,15 +52,9 @@ def reference(text: str) -> str | float:
 
 def _add_screening(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    help_text = (
-        "where energies come from: mace-mp or mace-mp-small|medium|large, a MACE model file, "
-        "chgnet (default: the carbon model that ships with the package)"
-    )
-    add("--calculator", metavar="NAME|PATH", default=None, help=help_text)
-    help_text = "a crystal is low in energy up to this, in eV/atom above the reference (0.55)"
-    add("--emax", type=checked(real), default=0.55, metavar="E", help=help_text)
-    help_text = "write the best N as CIF files (20)"
-    add("--top", type=checked(whole(0)), default=20, metavar="N", help=help_text)
+    add("--calculator", metavar="NAME|PATH", default=None, help=CALCULATOR_HELP)
+    add("--emax", type=checked(real), default=0.55, metavar="E", help=f"{EMAX_HELP} (0.55)")
+    add("--top", type=checked(whole(0)), default=20, metavar="N", help=f"{TOP_HELP} (20)")
 
 
 @dataclass(frozen=True)

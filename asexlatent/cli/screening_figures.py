@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+FIGURES = ("energies", "density", "yields", "rounds")
+"""Names that `write_figures` may write, each as PNG and PDF."""
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

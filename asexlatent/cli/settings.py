@@ -106,16 +106,26 @@ def _option(
     return field(default=default, metadata=metadata)
 
 
-NEUTRAL = frozenset({"workers", "scheduler"})
-"""Settings that no result depends on."""
+SCREENING_ONLY = ("calculator", "emax", "top")
+NEUTRAL = frozenset({"workers", "scheduler", "screen", *SCREENING_ONLY})
+"""Settings that no refined crystal depends on."""
 
-TARGET, SOLVER, INPUT, MACHINE, OUTPUT = (
+TARGET, SOLVER, SCREENING, INPUT, MACHINE, OUTPUT = (
     "target",
     "refinement",
+    "screening",
     "reading the input",
     "machine",
     "output",
 )
+
+
+CALCULATOR_HELP = (
+    "where energies come from: mace-mp or mace-mp-small|medium|large, a MACE model file, chgnet "
+    "(default: the carbon model that ships with the package)"
+)
+EMAX_HELP = "a crystal is low in energy up to this, in eV/atom above the reference"
+TOP_HELP = "write the best N as CIF files"
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,15 @@ class Settings:
         "F",
     )
     seed: int = _option(0, whole(0), "of the random numbers", SOLVER, "N")
+    screen: bool = _option(
+        False,
+        flag,
+        "go on to screen the refined crystals: which are different, and which are low in energy",
+        SCREENING,
+    )
+    calculator: str | None = _option(None, text, CALCULATOR_HELP, SCREENING, "NAME|PATH")
+    emax: float = _option(0.55, real, EMAX_HELP, SCREENING, "E")
+    top: int = _option(20, whole(0), TOP_HELP, SCREENING, "N")
     symprec: float = _option(1e-2, positive, "tolerance of the symmetry detection in Å", INPUT, "D")
     space_group: int | None = _option(
         None, whole(1, 230), "impose this space group instead of detecting it", INPUT, "N"

@@ -57,13 +57,29 @@ def write_result(
         Further contents of ``summary.json``.
     """
     folder = Path(folder)
+    write_ranking(result, folder, top)
+    _replace(folder / SUMMARY, json.dumps(summary(result) | _plain(about or {}), indent=2) + "\n")
+
+
+def write_ranking(result: ScreenResult, folder: Path, top: int = 20) -> None:
+    """As `write_result`, but for the summary."""
     folder.mkdir(parents=True, exist_ok=True)
     write_database(result, folder / DATABASE)
     columns = [name for name in COLUMNS if name not in _LONG]
     _replace(folder / RANKED_TABLE, _table(result.ranked, columns))
     _replace(folder / ALL_TABLE, _table(result.rows, columns))
     _write_cifs(result, folder / CIFS, top)
-    _replace(folder / SUMMARY, json.dumps(summary(result) | _plain(about or {}), indent=2) + "\n")
+
+
+def remove_ranking(folder: Path) -> None:
+    """Remove what `write_ranking` wrote, and nothing else."""
+    for name in (DATABASE, RANKED_TABLE, ALL_TABLE):
+        (folder / name).unlink(missing_ok=True)
+    cifs = folder / CIFS
+    if cifs.is_dir():
+        _remove_cifs(cifs)
+        if not any(cifs.iterdir()):
+            cifs.rmdir()
 
 
 def write_database(result: ScreenResult, path: str | Path) -> None:
@@ -176,12 +192,16 @@ def _write_cifs(result: ScreenResult, folder: Path, top: int) -> None:
     for row in best:
         row.relaxed.to_cif(fresh / cif_name(row))
     folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        if _CIF_NAME.fullmatch(old.name):
-            old.unlink()
+    _remove_cifs(folder)
     for path in sorted(fresh.iterdir()):
         os.replace(path, folder / path.name)
     fresh.rmdir()
+
+
+def _remove_cifs(folder: Path) -> None:
+    for path in folder.iterdir():
+        if _CIF_NAME.fullmatch(path.name):
+            path.unlink()
 
 
 def cif_name(row: ScreenRow) -> str:

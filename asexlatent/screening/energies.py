@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -104,9 +107,11 @@ def make_relaxer(
         machine = {"device": device, "dtype": dtype, "memory": memory}
         recipe = tuple({"calculator": calculator, **settings, **machine}.items())
         if str(calculator).lower() != "chgnet":
-            model = load_mace_model(calculator, device, getattr(torch, dtype))
-            return _batched(model.module, model.description, settings, machine, recipe)
-    made = get_calculator(calculator, device=device, dtype=dtype)
+            with _quietly():
+                model = load_mace_model(calculator, device, getattr(torch, dtype))
+                return _batched(model.module, model.description, settings, machine, recipe)
+    with _quietly():
+        made = get_calculator(calculator, device=device, dtype=dtype)
     name, module = describe_calculator(made), mace_module(made)
     if module is not None:
         parameter = next(module.parameters())
@@ -115,6 +120,14 @@ def make_relaxer(
     if smax is None:
         settings.pop("smax")
     return Relaxer(name, lambda c: relaxation.relax_with_calculator(c, made, **settings), recipe)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """MACE, e3nn and CHGNet print and warn while they load, of what a user can do nothing about."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _batched(

@@ -188,7 +188,6 @@ class ScreenRun:
     def _describe(self) -> Iterator[ScreenProgress]:
         """Motif, symmetry, net and loss of every candidate."""
         keys = {k: key_of(c) for k, c in enumerate(self.candidates) if self._readable(k)}
-        len(self.candidates)
         job = DescribeJob(self.environment, self.options.symprec)
         items = {keys[k]: self.candidates[k] for k in keys}
         try:

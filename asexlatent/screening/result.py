@@ -145,8 +145,9 @@ def _best_lines(ranked: Sequence[ScreenRow], top: int) -> list[str]:
     head = f"{'rank':>4} {'eV/atom':>9} {'above':>7} {'g/cm3':>6} {'group':>5} {'dim':>3}  "
     lines = ["", head + f"{'net':<16} candidate"]
     for r in best:
+        above = round(r.above_reference, 3) + 0.0  # no -0.000
         lines.append(
-            f"{r.rank:>4} {r.energy:>9.3f} {r.above_reference:>7.3f} {r.density_relaxed:>6.2f} "
+            f"{r.rank:>4} {r.energy:>9.3f} {above:>7.3f} {r.density_relaxed:>6.2f} "
             f"{r.space_group:>5} {r.dimension_relaxed:>3}  {r.net_relaxed:<16} "
             f"{r.source or r.index}"
         )

@@ -14,8 +14,9 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from asexlatent.cli.screen import main
+from asexlatent.cli.screen import build_parser, main
 from asexlatent.screening.energies import Relaxer, make_relaxer
+from asexlatent.screening.rows import COLUMNS
 from asexlatent.symmetry import SymmetricCrystal
 
 
@@ -120,13 +121,13 @@ def test_again_adds_nothing_and_relaxes_nothing(frames, fake):
 def test_interrupted_run_goes_on(frames, fake, capsys, monkeypatch):
     monkeypatch.setattr("asexlatent.screening.pipeline.RELAXED_TOGETHER", 1)
     fake.stop_at = 2
-    assert main([frames, "-o", "out"]) == 130
+    assert main([frames, "-o", "out", "--workers", "1"]) == 130
     assert "interrupted" in capsys.readouterr().err
     statuses = [row["status"] for row in rows_of("out/screened.csv")]
     assert statuses == ["ranked", "invalid", "pending", "pending", "duplicate"]
     assert json.loads(Path("out/summary.json").read_text())["interrupted"] is True
     fake.stop_at = None
-    assert main([frames, "-o", "out"]) == 0
+    assert main([frames, "-o", "out", "--workers", "1"]) == 0
     assert fake.asked == 4  # three nets and the reference, each once
     assert [row["status"] for row in rows_of("out/screened.csv")].count("ranked") == 3
 
@@ -221,6 +222,21 @@ def test_pictures(frames, fake):
     for name in ("energies", "density", "yields"):
         assert Path(f"out/{name}.png").stat().st_size > 5000
         assert Path(f"out/{name}.pdf").read_bytes()[:4] == b"%PDF"
+
+
+def test_the_docs_show_every_option_as_it_is():
+    text = (Path(__file__).parents[2] / "docs" / "screening.md").read_text(encoding="utf-8")
+    shown = " ".join(text.split())
+    for group in build_parser()._action_groups[2:]:
+        for action in group._group_actions:
+            assert action.option_strings[-1] in shown
+            assert " ".join(action.help.split()) in shown, f"docs/screening.md: {action.help}"
+
+
+def test_the_docs_name_every_column():
+    text = (Path(__file__).parents[2] / "docs" / "screening.md").read_text(encoding="utf-8")
+    for name in COLUMNS:
+        assert f"`{name}`" in text or "net_key" in name, name
 
 
 def test_help_is_quick():
