@@ -190,7 +190,7 @@ class DualLevelRun:
             **self._options,
         )
         self._results = self._first.results()
-        self._begun = [result.crystal for result in self._results]
+        self._begun = [None if failed(r) else r.crystal for r in self._results]
         self._newest = list(self._begun)
         self._open: _Open | None = None
 
@@ -340,7 +340,7 @@ class DualLevelRun:
             old = self._results[k]
             old.steps += new.steps
             old.round = self._row.round
-            if new.crystal is None or new.status is Status.FAILED:
+            if new.crystal is None or failed(new):
                 continue
             self._newest[k] = new.crystal
             if new.valid or not old.loss <= new.loss:
@@ -353,6 +353,11 @@ class DualLevelRun:
         result = self._results[k]
         if not result.valid and what not in result.reason:
             result.reason = "; ".join(filter(None, (result.reason, what)))
+
+
+def failed(result: Refinement) -> bool:
+    """Whether nothing could be done with a candidate."""
+    return result.status is Status.FAILED
 
 
 @dataclass(frozen=True, eq=False)

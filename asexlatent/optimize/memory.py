@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from asexlatent.descriptor import LocalEnvironment
+from asexlatent.descriptor.images import CHUNK
 from asexlatent.optimize.registry import SECOND_ORDER_LIMIT
 from asexlatent.optimize.starts import Restarts
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
@@ -57,10 +58,39 @@ def crystal_bytes(
     per_pair = (3 * columns * _TANGENTS * second_order + 60) * size
     jacobian = crystal.n_sites * length * columns * _JACOBIANS * second_order
     curvature = columns**2 * _CURVATURES * second_order
-    # every atom is a candidate neighbour of every site, a few images included
-    candidates = crystal.n_sites * crystal.n_atoms * 160
+    # every atom is a candidate neighbour of every site, a few images included; so many at a time
+    candidates = min(crystal.n_sites * crystal.n_atoms, CHUNK + crystal.n_atoms) * 160
     maps = crystal.n_atoms * (30 * size + 48)
     return pairs * per_pair + (jacobian + curvature) * size + candidates + maps
+
+
+def check_memory(
+    crystal: SymmetricCrystal, environment: LocalEnvironment, memory: float, dtype: torch.dtype
+) -> None:
+    """Refuse a crystal that is too large for the budget (GiB) even when it is alone.
+
+    Raises
+    ------
+    CrystalError
+    """
+    need = crystal_bytes(crystal, environment, dtype) / GIB
+    if need > memory:
+        raise CrystalError(
+            f"{crystal.n_sites} sites with {crystal.free_variables.size} free variables need "
+            f"{need:.2g} GiB, more than the budget of {memory:g}: raise it (--memory) or impose "
+            "more symmetry"
+        )
+
+
+_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory, of the machine or of an accelerator, has run out."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
 
 
 def plan_batches(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,12 @@ from ase.data import atomic_numbers
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import Status
-from asexlatent.optimize.memory import check_room, plan_batches
+from asexlatent.optimize.memory import (
+    check_memory,
+    check_room,
+    out_of_memory,
+    plan_batches,
+)
 from asexlatent.optimize.objective import DescriptorLoss, Objective
 from asexlatent.optimize.obstacles import obstacle
 from asexlatent.optimize.registry import BASELINES, SECOND_ORDER_LIMIT, check_solver, make_solver
@@ -194,7 +200,8 @@ class RefinementRun:
     batch_size : int or "auto"
         Crystals at a time; "auto" fills `memory`.
     memory : float
-        Budget for the tensors of one batch, GiB.
+        Budget for the tensors of one batch, GiB. A crystal that is too large for it by itself
+        fails. Where memory runs out all the same, the batch goes on in halves.
     device, dtype
         Of the computation; float64 on the CPU by default.
     """
@@ -229,14 +236,14 @@ class RefinementRun:
         self.restarts = Restarts(restarts, seed=seed) if isinstance(restarts, int) else restarts
         self.keys = range(first_index, first_index + len(candidates)) if keys is None else keys
         self.steps, self.fmax = steps, fmax
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.memory = device, dtype, memory
         detection = {
             "symprec": symprec,
             "angle_tolerance": angle_tolerance,
             "space_group": space_group,
         }
         self._results = [self._understand(c, detection) for c in candidates]
-        ready = [k for k, r in enumerate(self._results) if r.crystal is not None]
+        ready = [k for k, r in enumerate(self._results) if r.status is not Status.FAILED]
         self._batches = self._plan(ready, batch_size, memory)
         self._done = len(self._results) - len(ready)
         self._valid = 0
@@ -244,13 +251,43 @@ class RefinementRun:
 
     def __iter__(self) -> Iterator[Progress]:
         total = len(self._results)
-        for indices in self._batches:
+        queue = deque(self._batches)
+        while queue:
+            indices = queue.popleft()
+            lack = yield from self._batch(indices)
+            if lack:
+                queue.extendleft(reversed(self._halved(indices, lack)))
+            yield Progress(self._done, total, 0, self._valid)
+
+    def _batch(self, indices: list[int]) -> Generator[Progress, None, str]:
+        """Refine a batch; returns what was said if memory ran out."""
+        total, lack = len(self._results), ""
+        try:
             search = self._search(indices)
             self._open = (indices, search)
             for step, (finished, valid) in enumerate(search, 1):
                 yield Progress(self._done + finished, total, step, self._valid + valid)
             self._close()
-            yield Progress(self._done, total, 0, self._valid)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            lack = " ".join(str(error).split())[:200] or type(error).__name__
+        if lack:  # only now nothing holds the tensors any more
+            search = self._open = None
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        return lack
+
+    def _halved(self, indices: list[int], lack: str) -> list[list[int]]:
+        """Halves of a batch that memory does not hold; a crystal alone has failed."""
+        half = len(indices) // 2
+        if half:
+            return [indices[:half], indices[half:]]
+        result = self._results[indices[0]]
+        result.status = Status.FAILED
+        result.reason = f"memory ran out for this crystal alone: {lack}"
+        self._done += 1
+        return []
 
     def _plan(self, ready: list[int], batch_size: int | str, memory: float) -> list[list[int]]:
         """Batches of indices, crystals with similar numbers of unknowns together."""
@@ -322,9 +359,14 @@ class RefinementRun:
             numbers = [atomic_numbers[site.species] for site in result.crystal.sites]
             self.environment.check_species(torch.tensor(numbers))
             check_room(result.crystal)
-            result.status, result.reason = Status.STEP_LIMIT, "not started"
         except ValueError as error:
             result.crystal, result.reason = None, str(error)
+            return result
+        try:
+            check_memory(result.crystal, self.environment, self.memory, self.dtype)
+            result.status, result.reason = Status.STEP_LIMIT, "not started"
+        except CrystalError as error:
+            result.reason = str(error)
         return result
 
     def _close(self) -> None:

@@ -35,7 +35,7 @@ def failed(result) -> bool:
     return result.status is Status.FAILED
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"memory": 1e-4}])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"memory": 0.02}])
 def test_every_candidate_comes_out_in_its_place(options):
     given = candidates()
     results = refine(given, steps=8, **options)
