@@ -8,7 +8,7 @@ below the largest loss, and are one 3-periodic or layered net with an exact key 
 met before, are described in the highest space group in which they stay what they are, and stored
 as rows. Half of the candidates take a new space group and new positions, in proportion to what the
 group has yielded so far; the others return to conditions that have worked, by Thompson sampling on
-the share of new nets, up to 12 nets for each.
+the share of new nets per site, up to 24 nets for each.
 
 Nothing but the seed goes in. DIR keeps the state after every chunk, so that an interrupted run goes
 on where it was (--seconds ends it on purpose): on one machine the same seed gives the same file,
