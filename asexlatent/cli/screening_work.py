@@ -107,8 +107,18 @@ class ScreenWork:
         )
 
     def say_failures(self, result: ScreenResult, folder: Path) -> None:
-        """Failures in one line each; the terminal is spared a long list, the log is not."""
-        failed = [row for row in result.rows if row.status == "failed"]
+        """Failures in one line each; the terminal is spared a long list, the log is not.
+
+        Of candidates that failed in the refinement only the log speaks again.
+        """
+        from asexlatent.screening.pipeline import NOT_REFINED
+
+        failed = []
+        for row in result.rows:
+            if row.reason.startswith(NOT_REFINED):
+                self.log.info("%s: %s", row.source or row.index, row.reason)
+            elif row.status == "failed":
+                failed.append(row)
         shown = len(failed) if self.verbose else SHOWN_FAILURES
         for place, row in enumerate(failed):
             level = logging.WARNING if place < shown else logging.INFO

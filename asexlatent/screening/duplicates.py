@@ -173,7 +173,8 @@ class _Kept:
         known = self.groups.setdefault((reduced_formula(cell), len(cell)), [])
         new = _Crystal(place, _structure(cell), net, cell.get_volume() / len(cell))
         for other in self._worth_comparing(new, known):
-            if self.matcher.fit(new.structure, other.structure):
+            # Reduced they are; pymatgen's cache of that takes longer than a comparison does.
+            if self.matcher.fit(new.structure, other.structure, skip_structure_reduction=True):
                 return other.place
         known.append(new)
         return place

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Candidate = Atoms | SymmetricCrystal | Exception
 
+NOT_REFINED = "not refined"
+"""How the reason begins of a candidate that failed before the screening."""
+
 DESCRIBED_TOGETHER = 200
 RELAXED_TOGETHER = 32
 """Crystals that are relaxed, and kept in a file, together: what a kill can cost."""
@@ -222,7 +225,7 @@ class ScreenRun:
             row.status, row.reason = FAILED, one_line(candidate)
         elif info.get("asx_status") == "failed":
             row.status = FAILED
-            row.reason = f"not refined: {info.get('asx_reason', 'no reason given')}"
+            row.reason = f"{NOT_REFINED}: {info.get('asx_reason', 'no reason given')}"
         return row.status != FAILED
 
     def _group(self) -> None:
