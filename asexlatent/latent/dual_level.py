@@ -25,6 +25,7 @@ from asexlatent.optimize import (
     Status,
 )
 from asexlatent.optimize.memory import plan_batches
+from asexlatent.optimize.obstacles import obstacle
 from asexlatent.optimize.refinement import Candidate
 from asexlatent.optimize.starts import DESCENT
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
@@ -199,6 +200,8 @@ class DualLevelRun:
     def __iter__(self) -> Iterator[Progress]:
         ready = [k for k, crystal in enumerate(self._begun) if crystal is not None]
         for number in range(self.n_rounds + 1):
+            if number == 1:
+                ready = [k for k in ready if not self._barred(k)]
             tried = [k for k in ready if not self._results[k].valid]
             if not tried:
                 return
@@ -296,6 +299,13 @@ class DualLevelRun:
         crystals = [self._newest[k] for k in indices]
         batches = plan_batches(crystals, self.environment, **plan)
         return [[indices[i] for i in batch] for batch in batches]
+
+    def _barred(self, k: int) -> bool:
+        """Whether symmetry has no room for the motif, whatever the coordinates."""
+        reason = obstacle(self._begun[k], self.environment.rule)
+        if reason:
+            self._say(k, reason)
+        return bool(reason)
 
     def _problem(self, k: int) -> str | None:
         """Why a crystal gets no latent stage; None if it does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from ase.neighborlist import neighbor_list
 from latent_cases import GROUPS, tiny_model
 
 import asexlatent
+from asexlatent.descriptor import LocalEnvironment
 from asexlatent.latent import (
     Condition,
     DualLevelRun,
@@ -20,6 +21,7 @@ from asexlatent.latent import (
     refine_dual_level,
 )
 from asexlatent.optimize import Restarts, refine
+from asexlatent.optimize.obstacles import obstacle
 from asexlatent.symmetry import CrystalError, RandomCrystals, SymmetricCrystal
 
 QUICK = {"steps": 30, "restarts": 0}
@@ -29,7 +31,8 @@ LATENT = LatentOptions(steps=10)
 def hard(n: int = 12, seed: int = 4) -> list[SymmetricCrystal]:
     """Candidates of which one descent leaves most invalid; all known to the model."""
     source = RandomCrystals("C", GROUPS, max_sites=3, max_atoms=24, neighbors=3, seed=seed)
-    return list(source.crystals(n))
+    rule = LocalEnvironment.named("sp2").rule
+    return list(islice((c for c in source.crystals(5 * n) if not obstacle(c, rule)), n))
 
 
 def run(candidates, **options) -> DualLevelRun:
@@ -144,8 +147,9 @@ def test_what_the_model_does_not_know_gets_attempts_and_a_reason():
 
 
 def test_it_stops_when_a_round_brings_nothing():
-    collapsed = SymmetricCrystal.build(225, (3.5,), [("C", "a", [])])  # nothing to move but a
-    result = run([collapsed], rounds=5)
+    # nothing to move but a and c, and six neighbours in each of the two kinds of distances
+    fixed = SymmetricCrystal.build(194, (3.0, 6.0), [("C", "2c", [])])
+    result = run([fixed], rounds=5)
     assert [row.new for row in result.rounds] == [0, 0]
     assert len(run(hard(3), rounds=0).rounds) == 1
 
@@ -214,3 +218,15 @@ def test_wrong_options(tmp_path):
     with pytest.raises(ValueError, match="cutoff_factor"):
         LatentOptions(cutoff_factor=0)
     assert refine_dual_level([], model=tiny_model()) == []
+
+
+def test_what_symmetry_forbids_gets_no_further_round():
+    barred = SymmetricCrystal.build(
+        2, [4.0, 5.0, 6.0, 1.4, 1.5, 1.6], [("C", "2i", [0.1, 0.2, 0.3]), ("C", "1a", [])]
+    )
+    made = run([*hard(3), barred])
+    result = made.results()[-1]
+    assert not result.valid
+    assert result.round == 0
+    assert "3 neighbours" in result.reason
+    assert made.rounds[0].tried > made.rounds[1].tried
