@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Candidates = Iterator["SymmetricCrystal | CrystalError"]
 
 _SPREAD = (0.68, 1.36)  # of the volume per atom around that of a target; graphite: 6 to 12 Å^3
+_SHOWN = 3  # problems that are named
 _EFFORT = 64  # conditions asked of a model for each one of the wanted composition
 
 
@@ -38,10 +40,12 @@ def source_of(options: argparse.Namespace) -> tuple[str, Candidates]:
 def read_conditions(name: str) -> list[Condition]:
     """Conditions of structures, of the rows of a table, or of the lines of a text file.
 
+    Structures and rows that are no crystals are counted on the terminal and left out.
+
     Raises
     ------
     UsageError
-        The file cannot be read, or something in it is no condition.
+        The file cannot be read, there is no condition in it, or a line of a text file is none.
     """
     from asexlatent.latent.conditions import Condition
     from asexlatent.symmetry import CrystalError
@@ -58,8 +62,11 @@ def read_conditions(name: str) -> list[Condition]:
             conditions.append(Condition.from_crystal(_crystal(entry.candidate)))
         except CrystalError as error:
             problems.append(f"{entry.source}: {error}")
+    if not conditions:
+        raise UsageError(f"--conditions {'; '.join(problems[:_SHOWN]) or f'{name} is empty'}")
     if problems:
-        raise UsageError(f"--conditions {'; '.join(problems[:3])}")
+        text = f"{len(problems)} of {name} are no conditions, such as {problems[0]}"
+        print(f"asexlatent-generate: {text}", file=sys.stderr)
     return conditions
 
 

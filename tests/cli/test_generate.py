@@ -113,6 +113,21 @@ def test_conditions(kind):
     assert made == [expected[k % 2] for k in range(5)]
 
 
+def test_rows_that_are_no_conditions_are_counted(capsys):
+    crystal = SymmetricCrystal.build(227, [11.3], [("C", "96g", [0.06, 0.31])])
+    good, bad = crystal.to_row(), crystal.to_row() | {"wp0": 99}
+    for name, rows in (("some.csv", [bad, good, bad]), ("none.csv", [bad])):
+        with open(name, "w", newline="") as handle:
+            table = csv.DictWriter(handle, good)
+            table.writeheader()
+            table.writerows(rows)
+    assert generate("--random", "-n", 3, "--conditions", "some.csv", "-o", "a.csv") == 0
+    assert "2 of some.csv are no conditions, such as some.csv@0" in capsys.readouterr().err
+    assert [c.space_group for c in crystals_of("a.csv")] == [227] * 3
+    assert generate("--random", "-n", 3, "--conditions", "none.csv", "-o", "b.csv") == 2
+    assert "Wyckoff index 99" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
