@@ -26,7 +26,7 @@ from asexlatent.latent.conditions import Vocabulary
 from asexlatent.latent.dataset import Dataset
 from asexlatent.latent.model import LatentModel, transformed
 from asexlatent.latent.networks import Losses
-from asexlatent.latent.presets import TrainingSettings
+from asexlatent.latent.presets import PRESETS, TrainingSettings
 from asexlatent.latent.storage import ModelError, make_network, read_pair, write_pair
 from asexlatent.latent.streams import stream
 from asexlatent.latent.transform import MixtureTransform
@@ -67,7 +67,8 @@ class Training:
     Parameters
     ----------
     data : Dataset
-    settings : TrainingSettings
+    settings : TrainingSettings, optional
+        By default the preset "small".
     kind : str
         "cvae" or "tabular".
     folder : path, optional
@@ -91,7 +92,7 @@ class Training:
         folder: str | os.PathLike | None = None,
         checkpoint_every: float = 20.0,
     ):
-        settings = TrainingSettings() if settings is None else settings
+        settings = PRESETS["small"] if settings is None else settings
         self.settings, self.kind = settings, kind
         self.folder = None if folder is None else Path(folder)
         self.checkpoint_every = checkpoint_every
@@ -200,9 +201,10 @@ class Training:
         return (sums / self.held_rows.n).tolist()
 
     def _keep_best(self) -> None:
-        """Remember the weights of the best held-out loss since the KL weight is full."""
+        """Remember the weights of the best held-out objective since the KL weight is full."""
         last = self.history[-1]
-        loss = last.held_out if self.held_rows is not None else -last.epoch
+        loss = last.held_component + last.held_residual + last.kl_weight * last.held_kl
+        loss = loss if self.held_rows is not None else -last.epoch
         if last.kl_weight < self.settings.kl_weight:
             self.best, self.best_epoch = self._weights(), last.epoch
         elif loss < self.best_loss:

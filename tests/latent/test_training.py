@@ -96,8 +96,10 @@ def test_early_stop_gives_the_best_epoch():
     settings = TINY.but(epochs=400, patience=15, learning_rate=0.02, kl_warmup=0.0)
     training = finished(Training(tiny_data(), settings))
     assert len(training.history) < 400
-    losses = [epoch.held_out for epoch in training.history]
+    weight = settings.kl_weight  # 0.1: what is minimised is not the bound
+    losses = [e.held_component + e.held_residual + weight * e.held_kl for e in training.history]
     assert training.best_epoch == int(np.argmin(losses)) + 1
+    assert training.best_loss == pytest.approx(min(losses))
     assert len(losses) - training.best_epoch == 15
     assert training.model().info["best"]["epoch"] == training.best_epoch
 
