@@ -7,6 +7,7 @@ def card(settings: dict, number: int, report: list[str]) -> str:
     """Return CARD.md: what the model is, what it is not, how it was made."""
     training, shape = settings["training"], settings["architecture"]
     held_out = "\n".join(report)
+    first = ", after those of a first model" if training["started_from"] else ""
     return f"""# {settings["name"]}
 
 A MACE network ({number} weights, {shape["hidden_irreps"]}, two layers, cutoff {shape["r_max"]} Å)
@@ -33,8 +34,8 @@ It is made for one thing: to relax and to rank thousands of three-coordinated ca
 
 `scripts/make_energy_structures.py`, `label_energy_structures.py`, `train_energy_model.py`, in the
 order that `docs/energies.md` gives: {training["structures"]} structures with {training["atoms"]}
-atoms, {training["epochs"]} epochs, seed {training["seed"]}. No structure of a
-database of known carbon allotropes took part in training or in the choice of the settings.
+atoms, {training["epochs"]} epochs, seed {training["seed"]}{first}. No structure of a database of
+known carbon allotropes took part in training or in the choice of the settings.
 
 ## Errors on what was held out, against CHGNet
 

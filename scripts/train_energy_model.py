@@ -12,6 +12,7 @@ nothing else.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ from ase.io import read
 from energy_card import card
 from torch import Tensor
 
-from asexlatent.screening.mace_model import build_mace, load_mace_model, save_mace_model
+from asexlatent.screening.mace_model import (
+    SETTINGS,
+    build_mace,
+    load_mace_model,
+    save_mace_model,
+)
 
 HELD_OUT = 12  # one group in so many
 
@@ -66,12 +72,15 @@ def main() -> None:
     frames = [frame for path in options.labelled for frame in read(path, ":")]
     frames = [frame for frame in frames if _largest_force(frame) < options.force_limit]
     held = {group for group in _groups(frames) if _held_out(group)}
-    examples = [example(frame, options.r_max) for frame in frames]
+    start = None
+    if options.start:
+        start = json.loads((options.start / SETTINGS).read_text())["architecture"]
+    examples = [example(frame, start["r_max"] if start else options.r_max) for frame in frames]
     train = [x for x in examples if x.atoms.info["group"] not in held]
     test = [x for x in examples if x.atoms.info["group"] in held]
     atoms = sum(len(x.atoms) for x in train)
     print(f"{len(train)} structures, {atoms} atoms for training; {len(test)} held out", flush=True)
-    architecture = _architecture(options, train)
+    architecture = start or _architecture(options, train)
     module = build_mace(architecture, torch.float32)
     if options.start:
         module.load_state_dict(
@@ -92,6 +101,7 @@ def main() -> None:
             "atoms": atoms,
             "held_out_structures": len(test),
             "epochs": options.epochs,
+            "started_from": options.start.name if options.start else None,
             "seed": options.seed,
         },
     }
@@ -103,7 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="folder to write")
     parser.add_argument("labelled", type=Path, nargs="+")
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--start", help="folder of a model of the same architecture to go on from")
+    parser.add_argument("--start", type=Path, help="folder of a model to go on from, as it is")
     parser.add_argument("--name", default="asexlatent carbon MACE 1")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--lmax", type=int, default=1, help="degree of the messages")
