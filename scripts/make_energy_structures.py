@@ -97,6 +97,8 @@ def _net_frames(nets: list[Atoms], seed: int) -> Iterator[Atoms]:
         if k % 8 == 0:
             scale = rng.uniform(0.82, 1.3)
             yield _named(strained(net, rng, 0.05, 0.05, scale), "net scaled", group)
+        if k % 8 == 4:
+            yield _named(strained(net, rng, 0.02, 0.02, rng.uniform(0.7, 0.85)), "squeezed", group)
 
 
 def strained(
@@ -127,6 +129,9 @@ def _other_frames(seed: int) -> Iterator[Atoms]:
         for i, parent in enumerate(parents):
             group = f"{kind} {i}"
             yield _named(parent, kind, group)
+            if kind != "random":
+                squeezed = strained(parent, rng, 0.02, 0.02, rng.uniform(0.65, 0.9))
+                yield _named(squeezed, "squeezed", group)
             for _ in range(copies):
                 strain, rattle = rng.uniform(0, 0.06), rng.uniform(0, 0.12)
                 yield _named(strained(parent, rng, strain, rattle), kind, group)

@@ -78,7 +78,7 @@ def describe_calculator(calculator: str | os.PathLike | Calculator | None = None
     >>> describe_calculator(EMT())
     'EMT'
     >>> describe_calculator(LennardJones(sigma=3.0))
-    "LennardJones {'sigma': 3.0}"
+    "LennardJones {'rc': 9.0, 'ro': 5.94, 'sigma': 3.0}"
     """
     if calculator is None or isinstance(calculator, (str, os.PathLike)):
         if isinstance(calculator, str) and calculator.lower() == "chgnet":
