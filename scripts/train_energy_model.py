@@ -123,6 +123,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--r-max", type=float, default=4.5)
     parser.add_argument("--edges", type=int, default=6000, help="neighbours in a batch")
     parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--late", type=float, default=0.6, help="when energies gain weight, 0 to 1")
     parser.add_argument("--force-limit", type=float, default=60.0, help="eV/Å")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -207,7 +208,7 @@ def collate(examples: list[Example]) -> tuple[dict[str, Tensor], Labels]:
     }
     energy = np.array([f.get_potential_energy() / len(f) for f in frames])
     # what is far above the ground state need not be right to the meV
-    weight = 1 / (1 + np.clip(energy + 8.2, 0, None) ** 2)
+    weight = np.maximum(1 / (1 + np.clip(energy + 8.2, 0, None) ** 2), 0.01)
     forces = stress = None
     if examples[0].has_forces:
         forces = _tensor(np.concatenate([f.get_forces() for f in frames]))
@@ -273,7 +274,7 @@ class Trainer:
             group["lr"] = self.options.rate * warm * (0.005 + 0.5 * (1 + math.cos(math.pi * part)))
         out = answer(self.module, data, labels, training=True)
         counts = data["ptr"].diff()
-        late = part > 0.6
+        late = part >= self.options.late
         value = loss(out, labels, counts, data["batch"], 40.0 if late else 4.0)
         self.optimizer.zero_grad()
         value.backward()
