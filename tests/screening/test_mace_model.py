@@ -325,11 +325,11 @@ class TestShipped:
 
     @pytest.mark.parametrize("make", [graphite, diamond])
     def test_no_trap_under_compression(self, shipped, make):
-        """Up to bonds of 1.2 Å energies rise; nearer, outside of what was learned, they stay up."""
+        """Up to bonds of 1.2 Å energies rise; to 0.85 Å, where `relax` gives up, they stay up."""
         home = energy(shipped, make())
         learned = [energy(shipped, scaled(make(), (x, x, x))) for x in np.arange(0.97, 0.84, -0.03)]
         assert np.all(np.diff([home, *learned]) > 0)
-        nearer = [energy(shipped, scaled(make(), (x, x, x))) for x in np.arange(0.82, 0.52, -0.03)]
+        nearer = [energy(shipped, scaled(make(), (x, x, x))) for x in np.arange(0.82, 0.6, -0.03)]
         assert min(nearer) > home + 1.5
 
     def test_no_hole_between_two_atoms(self, shipped):
