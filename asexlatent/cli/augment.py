@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asexlatent.cli.chunks import cut
-from asexlatent.cli.options import checked
-from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE
+from asexlatent.cli.file_run import Content, FileRun, check_new
+from asexlatent.cli.options import add_machine, checked
+from asexlatent.cli.refine import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING,
+    EXIT_USAGE,
+    storage_problem,
+)
 from asexlatent.cli.settings import Settings, UsageError, positive, whole
-from asexlatent.cli.tables import SPECIES, CrystalWriter, check_output, table_texts
+from asexlatent.cli.tables import SPECIES, rows_text, table_head, table_texts
+from asexlatent.parallel import WorkersError
 
 if TYPE_CHECKING:
     from asexlatent.cli.inputs import Entry
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from asexlatent.symmetry.augmentation import Augmentation
 
 SUFFIXES = (".csv", ".csv.gz")
-_BATCH = 4  # crystals that a process takes at a time
+_CHUNK = 16  # crystals that are worked on and kept together
 _SHOWN = 10  # unreadable inputs that are named
 
 _DESCRIPTION = """\
@@ -38,8 +45,10 @@ its rows, asx_subgroup has the chain of subgroups (194 t3 63 k2 36: index 3, sam
 group 63, then index 2, same rotations, to group 36). Rows are canonical, different from each other,
 and rebuilt and compared with the crystal that they come from.
 
-exit codes: 0 done, 1 no crystal could be read, 2 wrong usage, 130 interrupted (Ctrl-C; what was
-finished is written)"""
+FILE is written at the end. A run that was killed or interrupted goes on when the same command is
+given again; what is finished is kept in FILE.parts until then.
+
+exit codes: 0 done, 1 no crystal could be read, 2 wrong usage, 130 interrupted (Ctrl-C)"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,9 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     help_text = "element of the sites of a table without a column 'species' (C)"
     add("--species", default="C", metavar="E", help=help_text)
     add("--degrees", action="store_true", help="angles of CSV tables are in degrees")
-    help_text = "processes (default: all usable cores)"
-    add("--workers", type=checked(whole(1)), default=None, metavar="N", help=help_text)
-    add("--overwrite", action="store_true", help="replace FILE")
+    add_machine(parser)
+    add("--overwrite", action="store_true", help="replace FILE, finished or not")
     add("-q", "--quiet", action="store_true", help="print errors only")
     return parser
 
@@ -89,18 +97,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed what there is to say
         return int(stop.code or 0)
     try:
-        check_output(options.output, options.overwrite, SUFFIXES)
+        check_new(options.output, options.overwrite, SUFFIXES)
         return _Run(options).go()
     except UsageError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(
-            f"{parser.prog}: interrupted; {options.output} has what was finished", file=sys.stderr
-        )
+        print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
+        return EXIT_NOTHING
+    except WorkersError as error:
+        print(f"{parser.prog}: error: {error}; the same command goes on", file=sys.stderr)
         return EXIT_NOTHING
 
 
@@ -127,31 +136,60 @@ class _Run:
     def go(self) -> int:
         from tqdm import tqdm
 
-        from asexlatent.cli.inputs import count_inputs, table_extras
-        from asexlatent.symmetry.augmentation import PARENT, PATH
+        from asexlatent.cli.engine import Engine
+        from asexlatent.cli.inputs import count_inputs, read_inputs, table_extras
+        from asexlatent.symmetry.augmentation import PARENT, PATH, Augmentation
 
-        options = self.options
+        o = self.options
         own = {SPECIES, PARENT, PATH}
         extras = [name for name in table_extras(self.settings) if name not in own]
         extras = [PARENT, PATH, *extras]
+        settings = Augmentation(
+            o.max_index, o.max_atoms, o.max_sites, o.kinds, o.descriptions, o.seed
+        )
         bar = tqdm(
             total=count_inputs(self.settings),
             unit="crystal",
-            disable=True if options.quiet else None,
+            disable=True if o.quiet else None,
             dynamic_ncols=True,
             leave=False,
         )
-        with CrystalWriter(options.output, extras) as out, bar:
-            for texts, skipped, problem in self._results(extras):
-                if problem:
-                    self._problem(problem)
-                else:
-                    self.parents += 1
-                    out.write_texts(texts)
-                    self.skipped.update(skipped)
-                bar.set_postfix_str(f"{out.written} rows", refresh=False)
-                bar.update()
-        return self._report(out.written)
+
+        def seen(content: Content) -> None:
+            bar.update(content["parents"] + len(content["problems"]))
+
+        with (
+            bar,
+            Engine(o.workers, o.scheduler) as engine,
+            FileRun(o.output, self._identity(), o.overwrite) as run,
+        ):
+            if run.resumed and not o.quiet:
+                print("going on with what is finished")
+            entries = read_inputs(self.settings, [o.species], self._problem)
+            job = AugmentJob(settings, tuple(extras), o.symprec)
+            run.work(job, cut(entries, _CHUNK), engine, seen)
+            rows = sum(map(self._count, run.contents()))
+            if self.parents:
+                texts = (content["text"] for content in run.contents())
+                run.finish(_headed(table_head(extras), texts))
+            else:
+                run.give_up()
+        return self._report(rows)
+
+    def _identity(self) -> dict:
+        from asexlatent.cli.run import versions
+
+        neutral = ("output", "overwrite", "quiet", "workers", "scheduler")
+        chosen = {k: v for k, v in vars(self.options).items() if k not in neutral}
+        return {"command": "asexlatent-augment", "settings": chosen, "versions": versions()}
+
+    def _count(self, content: Content) -> int:
+        """Take notice of a chunk; returns the number of its rows."""
+        self.parents += content["parents"]
+        self.skipped.update(content["skipped"])
+        for line in content["problems"]:
+            self._problem(line)
+        return content["rows"]
 
     def _report(self, rows: int) -> int:
         left = len(self.problems) - _SHOWN
@@ -173,57 +211,51 @@ class _Run:
         if len(self.problems) <= _SHOWN:
             print(f"asexlatent-augment: {line}", file=sys.stderr)
 
-    def _results(self, extras: list[str]) -> Iterator[tuple]:
-        """What each input became, in order: (rows, left out, what is wrong with it)."""
-        from asexlatent.cli.inputs import read_inputs
-        from asexlatent.symmetry.augmentation import Augmentation
 
-        o = self.options
-        settings = Augmentation(
-            o.max_index, o.max_atoms, o.max_sites, o.kinds, o.descriptions, o.seed
-        )
-        entries = read_inputs(self.settings, [o.species], self._problem)
-        workers = o.workers or _usable_cores()
-        batches = cut(entries, _BATCH)
-        if workers == 1:
-            for batch in batches:
-                yield from _work(batch, settings, extras, o.symprec)
-            return
-        with ProcessPoolExecutor(workers) as pool:
-            waiting: deque[Future] = deque()
+def _headed(head: str, texts: Iterator[str]) -> Iterator[str]:
+    yield head
+    yield from texts
+
+
+@dataclass(frozen=True)
+class AugmentJob:
+    """Rows of some inputs, as text; an `asexlatent.parallel.Job`."""
+
+    settings: Augmentation
+    extras: tuple[str, ...]
+    symprec: float
+
+    def work(self, entries: Sequence[Entry]) -> Content:
+        """Rows of a chunk, and what is to be said about it."""
+        from asexlatent.symmetry.augmentation import augment
+
+        result = _nothing()
+        for entry in entries:
             try:
-                for batch in batches:
-                    waiting.append(pool.submit(_work, batch, settings, extras, o.symprec))
-                    if len(waiting) > 4 * workers:
-                        yield from waiting.popleft().result()
-                while waiting:
-                    yield from waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                crystal = _understand(entry, self.symprec)
+                found = augment(crystal, self.settings, entry.index, entry.source)
+            except ValueError as error:
+                result["problems"].append(f"{entry.source}: {error}")
+                continue
+            texts = [table_texts(row, self.extras) for row in found.crystals]
+            result["text"] += rows_text(texts)
+            result["rows"] += len(texts)
+            result["parents"] += 1
+            result["skipped"] = dict(Counter(result["skipped"]) + Counter(found.skipped))
+        return result
+
+    def join(self, first: Content, second: Content) -> Content:
+        """Results of two lists one after the other."""
+        both = {name: first[name] + second[name] for name in first if name != "skipped"}
+        return both | {"skipped": dict(Counter(first["skipped"]) + Counter(second["skipped"]))}
+
+    def lost(self, entry: Entry, reason: str) -> Content:
+        """Result of one that kills the process that works on it."""
+        return _nothing() | {"problems": [f"{entry.source}: {reason}"]}
 
 
-def _usable_cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _work(
-    entries: list[Entry], settings: Augmentation, extras: list[str], symprec: float
-) -> list[tuple[list[list[str]], Counter[str], str | None]]:
-    """Rows of some inputs, as text; also run in other processes."""
-    from asexlatent.symmetry.augmentation import augment
-
-    results = []
-    for entry in entries:
-        try:
-            crystal = _understand(entry, symprec)
-        except ValueError as error:
-            results.append(([], Counter(), f"{entry.source}: {error}"))
-            continue
-        found = augment(crystal, settings, entry.index, entry.source)
-        rows = [table_texts(row, extras) for row in found.crystals]
-        results.append((rows, found.skipped, None))
-    return results
+def _nothing() -> Content:
+    return {"text": "", "rows": 0, "parents": 0, "skipped": {}, "problems": []}
 
 
 def _understand(entry: Entry, symprec: float) -> SymmetricCrystal:

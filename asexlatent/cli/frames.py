@@ -178,7 +178,9 @@ def _ordered(atoms: Atoms) -> Atoms | ReadError:
     """Refuse the partial occupancies that ASE's CIF reader leaves in ``info``."""
     for occupancy in atoms.info.get("occupancy", {}).values():
         if len(occupancy) > 1 or abs(sum(occupancy.values()) - 1) > 1e-3:
-            return ReadError("partial occupancies: only ordered structures can be taken")
+            return ReadError(
+                "partial occupancies: only ordered structures can be taken, make one of it"
+            )
     return atoms
 
 

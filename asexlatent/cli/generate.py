@@ -5,19 +5,36 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asexlatent.cli.options import checked, neighbors, numbers
-from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE
+from asexlatent.cli.file_run import Content, FileRun, check_new
+from asexlatent.cli.options import add_machine, checked, neighbors, numbers
+from asexlatent.cli.refine import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING,
+    EXIT_USAGE,
+    storage_problem,
+)
 from asexlatent.cli.settings import UsageError, positive, whole
-from asexlatent.cli.tables import CrystalWriter, check_output
+from asexlatent.cli.tables import crystal_text, is_table_name, table_head
+from asexlatent.parallel import WorkersError
+
+if TYPE_CHECKING:
+    from asexlatent.cli.generation import Draw
+    from asexlatent.latent import Condition
 
 SUFFIXES = (".csv", ".csv.gz", ".extxyz", ".xyz")
 GENERATED = "asx_generated"
 """Where a candidate comes from: kind, seed and index."""
 
 _SHOWN = 10  # reasons that are printed
+_CHUNK = 2048  # candidates that are made and kept together
+_FEW = 4  # chunks that are not worth starting processes for
 
 _DESCRIPTION = """\
 Make candidate crystals for asexlatent-refine: samples of a trained model, or random crystals.
@@ -31,7 +48,8 @@ Conditions (space group and occupied Wyckoff positions) are proposed by the mode
 random, in all groups or in those of --space-group, or read from --conditions FILE: any structures
 or rows, of which only group and positions are used, or a .txt file with lines such as
 "166: C 6c, C 18h". Conditions of a file are taken in turn until there are -n candidates.
-Candidate k depends on the seed, k and the options only.
+Candidate k depends on the seed, k and the options only. FILE is written at the end; a run that was
+killed goes on when the same command is given again.
 
 exit codes: 0 done, 1 no candidate could be made, 2 wrong usage, 130 interrupted"""
 
@@ -72,7 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     default = Path("candidates.csv")
     help_text = f"{', '.join(SUFFIXES)} (candidates.csv)"
     add("-o", dest="output", type=Path, default=default, metavar="FILE", help=help_text)
-    add("--overwrite", action="store_true", help="replace FILE")
+    add_machine(parser)
+    add("--overwrite", action="store_true", help="replace FILE, finished or not")
     add("-q", "--quiet", action="store_true", help="print errors only")
     _add_random(parser.add_argument_group("with --random"))
     return parser
@@ -122,16 +141,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted: see {options.output}", file=sys.stderr)
+        print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
+        return EXIT_NOTHING
+    except WorkersError as error:
+        print(f"{parser.prog}: error: {error}; the same command goes on", file=sys.stderr)
         return EXIT_NOTHING
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what does not go together; fill in the defaults."""
-    check_output(options.output, options.overwrite, SUFFIXES)
+    check_new(options.output, options.overwrite, SUFFIXES)
     given = [name for name in RANDOM_ONLY if getattr(options, name) is not None]
     if given and not options.random:
         names = ", ".join("--" + name.replace("_", "-") for name in given)
@@ -152,31 +174,109 @@ def _check(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from asexlatent.cli.engine import Engine
     from asexlatent.cli.generation import source_of
 
-    label, crystals = source_of(options)
-    errors: Counter[str] = Counter()
+    identity = _identity(options)
+    label, draw = source_of(options)
     hide = True if options.quiet else None
     bar = tqdm(total=options.number, unit="crystal", disable=hide, leave=False)
-    with CrystalWriter(options.output, [GENERATED]) as out, bar:
-        for index, crystal in enumerate(crystals):
-            bar.update()
-            if isinstance(crystal, Exception):
-                errors[str(crystal)] += 1
-                continue
-            crystal.info[GENERATED] = f"{label}:{options.seed}:{index}"
-            out.write(crystal)
+    errors: Counter[str] = Counter()
+    written = 0
+    with (
+        bar,
+        Engine(options.workers, options.scheduler) as engine,
+        FileRun(options.output, identity, options.overwrite) as run,
+    ):
+        job = GenerateJob(draw, label, options.seed, is_table_name(options.output))
+        run.work(job, _chunks(options.number, draw), engine, lambda c: bar.update(c["n"]), _FEW)
+        for content in run.contents():
+            written += content["written"]
+            errors.update(content["errors"])
+        head = table_head([GENERATED]) if job.table else ""
+        if written:
+            run.finish(chain([head], (content["text"] for content in run.contents())))
+        else:
+            run.give_up()
     for why, count in errors.most_common(_SHOWN):
         print(f"asexlatent-generate: {count} candidates left out: {why}", file=sys.stderr)
     if len(errors) > _SHOWN:
         rest = sum(errors.values()) - sum(count for _, count in errors.most_common(_SHOWN))
         print(f"asexlatent-generate: {rest} left out for other reasons", file=sys.stderr)
-    if not out.written:
+    if not written:
         print("asexlatent-generate: error: no candidate could be made", file=sys.stderr)
         return EXIT_NOTHING
     if not options.quiet:
-        print(f"{out.written} candidates: {options.output}")
+        print(f"{written} candidates: {options.output}")
     return EXIT_DONE
+
+
+def _identity(options: argparse.Namespace) -> dict:
+    """What decides the result, the contents of files that are named included."""
+    from asexlatent.cli.fingerprint import fingerprint
+    from asexlatent.cli.run import versions
+    from asexlatent.latent.storage import DEFAULT_MODEL
+
+    neutral = ("output", "overwrite", "quiet", "workers", "scheduler")
+    chosen = {k: v for k, v in vars(options).items() if k not in neutral}
+    model = None
+    if not options.random:
+        folder = options.model or DEFAULT_MODEL
+        chosen["model"] = str(folder)
+        files = (folder / "model.json", folder / "model.safetensors")
+        model = fingerprint([path.read_bytes() for path in files if path.is_file()])
+    target = None
+    if options.target and Path(options.target).is_file():
+        target = fingerprint(Path(options.target).read_bytes())
+    return {
+        "settings": chosen,
+        "the model sha256": model,
+        "the target sha256": target,
+        "versions": versions(),
+    }
+
+
+Item = tuple[int, "Condition | None"]
+"""Number of a candidate and the condition that it is drawn under."""
+
+
+def _chunks(number: int, draw: Draw) -> Iterator[list[Item]]:
+    given = draw.conditions
+    for start in range(0, number, _CHUNK):
+        numbers = range(start, min(start + _CHUNK, number))
+        yield [(k, None if given is None else given[k % len(given)]) for k in numbers]
+
+
+@dataclass(frozen=True)
+class GenerateJob:
+    """Makes candidates and their text; an `asexlatent.parallel.Job`."""
+
+    draw: Draw
+    label: str
+    seed: int
+    table: bool
+
+    def work(self, items: Sequence[Item]) -> Content:
+        """Candidates with consecutive numbers."""
+        errors: Counter[str] = Counter()
+        texts = []
+        first = items[0][0]
+        made = self.draw(first, [condition for _, condition in items])
+        for index, crystal in enumerate(made, first):
+            if isinstance(crystal, Exception):
+                errors[str(crystal)] += 1
+                continue
+            crystal.info[GENERATED] = f"{self.label}:{self.seed}:{index}"
+            texts.append(crystal_text(crystal, self.table, [GENERATED]))
+        return {"text": "".join(texts), "written": len(texts), "errors": errors, "n": len(items)}
+
+    def join(self, first: Content, second: Content) -> Content:
+        """Results of two lists one after the other."""
+        return {name: first[name] + second[name] for name in first}
+
+    def lost(self, item: Item, reason: str) -> Content:
+        """Result of one that kills the process that makes it."""
+        return {"text": "", "written": 0, "errors": Counter({reason: 1}), "n": 1}
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asexlatent.cli.settings import Settings, UsageError
 
@@ -15,15 +16,31 @@ if TYPE_CHECKING:
     from asexlatent.latent import Condition, LatentModel
     from asexlatent.symmetry import CrystalError, RandomCrystals, SymmetricCrystal
 
-Candidates = Iterator["SymmetricCrystal | CrystalError"]
+Candidates = list["SymmetricCrystal | CrystalError"]
+
+
+class Draw(Protocol):
+    """Makes candidates by their numbers; can be sent to other processes.
+
+    Attributes
+    ----------
+    conditions : sequence of Condition or None
+        Taken in turn; None where the source chooses by itself.
+    """
+
+    conditions: Sequence[Condition] | None
+
+    def __call__(self, first: int, conditions: Sequence[Condition | None]) -> Candidates:
+        """Candidates with the numbers from `first` on, one under each condition."""
+
 
 _SPREAD = (0.68, 1.36)  # of the volume per atom around that of a target; graphite: 6 to 12 Å^3
 _SHOWN = 3  # problems that are named
 _EFFORT = 64  # conditions asked of a model for each one of the wanted composition
 
 
-def source_of(options: argparse.Namespace) -> tuple[str, Candidates]:
-    """Name of the source and its candidates, as the command line asks for them.
+def source_of(options: argparse.Namespace) -> tuple[str, Draw]:
+    """Name of the source and what makes its candidates, as the command line asks for them.
 
     Raises
     ------
@@ -104,7 +121,7 @@ def _crystal(candidate: Any) -> SymmetricCrystal:
 # ------------------------------------------------------------------------------ random
 
 
-def _random(options: argparse.Namespace, conditions: Sequence[Condition] | None) -> Candidates:
+def _random(options: argparse.Namespace, conditions: Sequence[Condition] | None) -> Draw:
     from asexlatent.symmetry import CrystalError, RandomCrystals
 
     try:
@@ -113,25 +130,34 @@ def _random(options: argparse.Namespace, conditions: Sequence[Condition] | None)
             source.crystal(0)  # what is impossible is said before anything is written
     except CrystalError as error:
         raise UsageError(str(error)) from None
-    return _drawn(source, options.number, conditions)
+    return RandomDraw(source, conditions)
 
 
-def _drawn(
-    source: RandomCrystals, number: int, conditions: Sequence[Condition] | None
-) -> Candidates:
-    from asexlatent.symmetry import CrystalError
+@dataclass(frozen=True, eq=False)
+class RandomDraw:
+    """Random crystals, or random ones under given conditions; a `Draw`."""
 
-    for index in range(number):
-        try:
-            if conditions is None:
-                yield source.crystal(index)
-            else:
-                one = conditions[index % len(conditions)]
-                species = (symbol for symbol, _ in one.sites)
-                sites = list(zip(species, one.positions, strict=True))
-                yield source.under(one.space_group, sites, index)
-        except CrystalError as error:
-            yield error
+    source: RandomCrystals
+    conditions: Sequence[Condition] | None
+
+    def __call__(self, first: int, conditions: Sequence[Condition | None]) -> Candidates:
+        """Candidates with the numbers from `first` on; an error where there is none."""
+        from asexlatent.symmetry import CrystalError
+
+        made: Candidates = []
+        for index, one in enumerate(conditions, first):
+            try:
+                made.append(self._one(index, one))
+            except CrystalError as error:
+                made.append(error)
+        return made
+
+    def _one(self, index: int, condition: Condition | None) -> SymmetricCrystal:
+        if condition is None:
+            return self.source.crystal(index)
+        species = (symbol for symbol, _ in condition.sites)
+        sites = list(zip(species, condition.positions, strict=True))
+        return self.source.under(condition.space_group, sites, index)
 
 
 def _random_settings(options: argparse.Namespace, choose: bool) -> dict[str, Any]:
@@ -197,7 +223,7 @@ def from_target(
 
 def _from_model(
     options: argparse.Namespace, conditions: Sequence[Condition] | None
-) -> tuple[str, Candidates]:
+) -> tuple[str, Draw]:
     from asexlatent.latent import ModelError, load_model
     from asexlatent.symmetry import CrystalError
 
@@ -207,26 +233,44 @@ def _from_model(
         raise UsageError(f"{error} (--random needs no model)") from None
     label = "model" if options.model is None else options.model.name
     try:
-        return label, iter(_sampled(model, options, conditions))
+        return label, ModelDraw(model, options.seed, _conditions(model, options, conditions))
     except CrystalError as error:
         raise UsageError(str(error)) from None
 
 
-def _sampled(
+@dataclass(frozen=True, eq=False)
+class ModelDraw:
+    """Samples of a model; a `Draw`."""
+
+    model: LatentModel
+    seed: int
+    conditions: Sequence[Condition] | None
+
+    def __call__(self, first: int, conditions: Sequence[Condition | None]) -> Candidates:
+        """Samples with the numbers from `first` on."""
+        n = len(conditions)
+        if self.conditions is None:
+            return self.model.sample(None, n, self.seed, first=first)
+        # The model takes conditions in turn, counted from sample 0.
+        turned = [conditions[(k - first) % n] for k in range(n)]
+        return self.model.sample(turned, n, self.seed, first=first)
+
+
+def _conditions(
     model: LatentModel, options: argparse.Namespace, conditions: Sequence[Condition] | None
-) -> list[SymmetricCrystal | CrystalError]:
+) -> Sequence[Condition] | None:
+    """Conditions to draw under; None for a model that has none."""
     if not model.is_conditional:
         for name in ("conditions", "space_group", "composition"):
             if getattr(options, name):
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag}: this model is unconditional, it draws what it likes")
-        return model.sample(None, options.number, options.seed)
+        return None
     if conditions is None and options.composition:
         conditions = _of_composition(model, options)
     if conditions is not None:
-        return model.sample(conditions, options.number, options.seed)
-    groups = options.space_group
-    return model.sample(None, options.number, options.seed, space_groups=groups)
+        return conditions
+    return model.sample_conditions(options.number, options.seed, space_groups=options.space_group)
 
 
 def _of_composition(model: LatentModel, options: argparse.Namespace) -> list[Condition] | None:

@@ -24,9 +24,11 @@ from asexlatent.cli.frames import (
 )
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from asexlatent.cli.settings import Settings
     from asexlatent.optimize.refinement import Candidate
-    from asexlatent.symmetry import TableRow
+    from asexlatent.symmetry import CrystalError, TableRow
 
 SPECIES_COLUMNS = ("species", "asx_species")
 """Columns of a table that say the elements of its sites: one symbol, or one for each used site."""
@@ -87,7 +89,8 @@ def read_inputs(settings: Settings, species: Iterable[str], report: Report) -> I
     for name in settings.inputs:
         try:
             for source, candidate, extra in _candidates(name, settings, sorted(set(species))):
-                yield Entry(index, source, candidate, extra, _notes(candidate))
+                notes = _notes(candidate, settings.symprec)
+                yield Entry(index, source, candidate, extra, notes)
                 index += 1
         except EmptyError as error:
             report(f"{name}: {error}")
@@ -159,17 +162,23 @@ def _file(path: Path, index: Index, settings: Settings) -> Iterator[Found]:
                 yield place, CrystalError(f"nothing from here on can be read: {frame}"), {}
             else:
                 error = isinstance(frame, ReadError)
-                yield place, CrystalError(f"cannot be read: {frame}") if error else frame, {}
+                yield place, _unreadable(frame) if error else frame, {}
             several = True
     except EmptyError:
         raise
     except ReadError as error:
-        yield str(path), CrystalError(f"cannot be read: {error}"), {}
+        yield str(path), _unreadable(error), {}
+
+
+def _unreadable(error: Exception | str) -> CrystalError:
+    from asexlatent.symmetry import CrystalError
+
+    return CrystalError(f"cannot be read: {error} (repair it or leave it out)")
 
 
 def _second_try(path: Path, error: ReadError, settings: Settings) -> Candidate:
     """Pymatgen's reading of a CIF that ASE cannot read."""
-    from asexlatent.symmetry import CrystalError, SymmetricCrystal
+    from asexlatent.symmetry import SymmetricCrystal
 
     if path.suffix.lower() == ".cif":
         try:
@@ -177,13 +186,12 @@ def _second_try(path: Path, error: ReadError, settings: Settings) -> Candidate:
                 path, symprec=settings.symprec, space_group=settings.space_group
             )
         except Exception as second:  # two libraries' worth of errors
-            return CrystalError(f"cannot be read: {reason(second)}")
-    return CrystalError(f"cannot be read: {error}")
+            return _unreadable(reason(second))
+    return _unreadable(error)
 
 
 def _folder(path: Path, index: Index, settings: Settings) -> Iterator[Found]:
     """CIF files of a folder, by name; the index counts files."""
-    from asexlatent.symmetry import CrystalError
 
     files = _cifs(path)
     if not files:
@@ -194,7 +202,7 @@ def _folder(path: Path, index: Index, settings: Settings) -> Iterator[Found]:
                 raise EmptyError("the file is empty")
             yield from _file(files[place], slice(None), settings)
         except (ReadError, OSError) as error:
-            yield str(files[place]), CrystalError(f"cannot be read: {error}"), {}
+            yield str(files[place]), _unreadable(error), {}
 
 
 def _cifs(path: Path) -> list[Path]:
@@ -227,17 +235,35 @@ def _row(row: TableRow, settings: Settings, species: list[str]) -> Candidate:
         return error
 
 
-def _notes(candidate: Candidate) -> tuple[str, ...]:
+def _notes(candidate: Candidate, symprec: float) -> tuple[str, ...]:
     """What is not as the user may think, in words."""
     from ase import Atoms
     from ase.constraints import FixSymmetry
 
     if isinstance(candidate, Atoms):
+        notes = []
         kinds = {type(c).__name__ for c in candidate.constraints if not isinstance(c, FixSymmetry)}
         if kinds:
-            return (f"its constraints ({', '.join(sorted(kinds))}) are kept but not obeyed",)
+            notes.append(f"its constraints ({', '.join(sorted(kinds))}) are kept but not obeyed")
+        used = _tolerance(candidate, symprec)
+        if used < symprec:
+            notes.append(
+                "atoms are nearer to each other than --symprec: symmetry looked for at "
+                f"{used:.2g} Å"
+            )
+        return tuple(notes)
     dropped = getattr(getattr(candidate, "projection", None), "dropped", ())
     return tuple(f"left out: {why}" for _, why in dropped)
+
+
+def _tolerance(atoms: Atoms, symprec: float) -> float:
+    from asexlatent.symmetry import CrystalError
+    from asexlatent.symmetry.detect import fitting_tolerance
+
+    try:
+        return fitting_tolerance(atoms, symprec)
+    except CrystalError:  # which is said where the symmetry is looked for
+        return symprec
 
 
 def _header(path: Path) -> list[str]:

@@ -64,3 +64,15 @@ def _neighbor_count(word: str, text: str) -> int:
     except ValueError:
         raise ValueError(f"{text!r}: write 3, or Si=4,O=2") from None
     return count
+
+
+def add_machine(group: argparse._ActionsContainer) -> None:
+    """Add ``--workers`` and ``--scheduler``."""
+    from asexlatent.cli.settings import whole
+
+    help_text = "processes that share the work (default: one per usable core; none for little work)"
+    group.add_argument(
+        "--workers", type=checked(whole(1)), default=None, metavar="N", help=help_text
+    )
+    help_text = "address of a Dask scheduler whose workers share the work"
+    group.add_argument("--scheduler", default=None, metavar="ADDRESS", help=help_text)

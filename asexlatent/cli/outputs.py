@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from asexlatent.cli.inputs import split_input
-from asexlatent.cli.parts import discard, write_safely
+from asexlatent.cli.parts import FOLDER, discard, write_safely
 from asexlatent.cli.records import carried_columns, table_columns
 from asexlatent.cli.screening_figures import FIGURES
 from asexlatent.cli.settings import UsageError
@@ -54,13 +55,13 @@ def prepare_folder(
     """
     from asexlatent.screening.database import remove_ranking
 
-    own = [folder / name for name in OWN_FILES]
+    own = [folder / name for name in (*OWN_FILES, *(f"{name}.part" for name in STREAMED))]
     for name in inputs:
         path, _ = split_input(name)
         if path.resolve() in {name.resolve() for name in own}:
             raise UsageError(f"the input {path} would be overwritten: choose another folder (-o)")
     try:
-        if folder.exists() and any(folder.iterdir()) and not (overwrite or resume):
+        if not (overwrite or resume or _is_free(folder)):
             raise UsageError(f"{folder} is not empty: choose another folder (-o) or --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
         for path in own:
@@ -68,10 +69,22 @@ def prepare_folder(
                 path.unlink(missing_ok=True)
         remove_ranking(folder)
         if not resume:
-            discard(folder)
+            discard(folder / FOLDER)
         (folder / "log").touch()
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror or error}") from None
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether there is nothing in a folder, or what a run has made that was killed at once."""
+    if not folder.exists():
+        return True
+    for path in folder.iterdir():
+        if path.name == FOLDER and all(p.name.startswith(("lock", "run.")) for p in path.iterdir()):
+            continue
+        if path.name != "log" or path.stat().st_size:
+            return False
+    return True
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -81,6 +94,8 @@ def write_whole(path: Path, text: str) -> None:
 
 class OutputFolder:
     """Writers of the streamed files; a context manager.
+
+    They have ``.part`` after their names until they are complete.
 
     Parameters
     ----------
@@ -97,7 +112,9 @@ class OutputFolder:
     def __enter__(self) -> OutputFolder:
         with ExitStack() as stack:
             self._files: list[IO[str]] = [
-                stack.enter_context((self.folder / name).open("w", encoding="utf-8", newline="\n"))
+                stack.enter_context(
+                    (self.folder / f"{name}.part").open("w", encoding="utf-8", newline="\n")
+                )
                 for name in STREAMED
             ]
             self._stack = stack.pop_all()
@@ -111,15 +128,20 @@ class OutputFolder:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        if kind is None:
+            for handle in self._files:
+                os.fsync(handle.fileno())
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self._stack.close()
+        for name in STREAMED:
+            part = self.folder / f"{name}.part"
+            if kind is None:
+                os.replace(part, self.folder / name)
+            else:
+                part.unlink(missing_ok=True)
 
     def write(self, part: Part) -> None:
         """Write a chunk, one frame and one row for each entry."""
         for handle, text in zip(self._files, (part.refined, part.valid, part.table), strict=True):
             handle.write(text)
             handle.flush()
-
-    def sync(self) -> None:
-        """Make sure that what was written is on the disk."""
-        for handle in self._files:
-            os.fsync(handle.fileno())

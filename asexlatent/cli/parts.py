@@ -38,11 +38,13 @@ class Parts:
     run : mapping
         What decides the results, as JSON can hold it: settings, versions. A part fits only the
         run that it was made in.
+    place : Path, optional
+        Where the parts are, if not in the output folder; for commands that write one file.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any]):
+    def __init__(self, folder: Path, run: Mapping[str, Any], place: Path | None = None):
         self.output = folder
-        self.folder = folder / FOLDER
+        self.folder = folder / FOLDER if place is None else place
         self.run = json.loads(json.dumps(run))
         self._digest = fingerprint(self.run)
 
@@ -61,9 +63,9 @@ class Parts:
             There is one with other settings; they are named.
         """
         path = self.folder / _RUN
-        if not unfinished(self.output):
+        if not self.unfinished:
             return False
-        remedy = "repeat the command as it was, choose another folder (-o) or --overwrite"
+        remedy = "repeat the command as it was, choose another output (-o) or --overwrite"
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
             known = saved["run"] if saved["format"] == _FORMAT else None
@@ -78,6 +80,11 @@ class Parts:
                 f"({'; '.join(changed)}): {remedy}"
             )
         return True
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a run that has not come to its end."""
+        return (self.folder / _RUN).exists()
 
     def begin(self) -> None:
         """Note that this run has begun."""
@@ -107,7 +114,7 @@ class Parts:
             except BlockingIOError:
                 raise UsageError(
                     f"another process is at work in {self.output}: wait for it, or choose another "
-                    "folder (-o)"
+                    "output (-o)"
                 ) from None
             except (ImportError, OSError):  # no such locks here
                 pass
@@ -139,17 +146,11 @@ class Parts:
         return self.folder / f"{number:06d}.json.gz"
 
 
-def unfinished(output: Path) -> bool:
-    """Whether an output folder holds an unfinished run."""
-    return (output / FOLDER / _RUN).exists()
-
-
-def discard(output: Path) -> None:
-    """Remove the parts of an earlier run, but not the lock of this one."""
-    folder = output / FOLDER
+def discard(folder: Path) -> None:
+    """Remove the parts of an earlier run from their folder, but not the lock of this one."""
     for path in (*folder.glob("[0-9]*.json.gz*"), *folder.glob(f"{_RUN}*")):
         path.unlink(missing_ok=True)
-    shutil.rmtree(output / SCREENED, ignore_errors=True)
+    shutil.rmtree(folder / Path(SCREENED).name, ignore_errors=True)
 
 
 def write_safely(path: Path, data: bytes) -> None:

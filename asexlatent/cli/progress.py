@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 import sys
@@ -25,6 +26,18 @@ class Terminal(logging.Handler):
         from tqdm import tqdm
 
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class LogFile(logging.FileHandler):
+    """A log that cannot be written (a full disk) is no reason for more noise on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Keep quiet."""
+
+    def close(self) -> None:
+        """Close, whatever could not be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class Tally:

@@ -19,7 +19,7 @@ from asexlatent.cli.inputs import split_input
 from asexlatent.cli.job import torch_threads
 from asexlatent.cli.outputs import default_folder, prepare_folder, write_whole
 from asexlatent.cli.parts import Parts
-from asexlatent.cli.progress import Terminal
+from asexlatent.cli.progress import LogFile, Terminal
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.rounds import Rounds
 from asexlatent.cli.screening_stage import ScreenStage, screening_stage
@@ -187,18 +187,6 @@ def versions() -> dict[str, str]:
     }
 
 
-class _LogFile(logging.FileHandler):
-    """A log that cannot be written (a full disk) is no reason for more noise on the terminal."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Keep quiet."""
-
-    def close(self) -> None:
-        """Close, whatever could not be written."""
-        with contextlib.suppress(OSError):
-            super().close()
-
-
 @contextlib.contextmanager
 def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]:
     """Log to a file and to the terminal, and take library warnings along; undone at the end."""
@@ -207,7 +195,7 @@ def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]
     before = log.level, log.propagate, warnings.propagate
     log.setLevel(logging.DEBUG)
     log.propagate = warnings.propagate = False
-    to_file = _LogFile(path, mode="a", encoding="utf-8")
+    to_file = LogFile(path, mode="a", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = Terminal(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
     terminal.setFormatter(logging.Formatter("asexlatent-refine: %(message)s"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asexlatent.screening import ScreenResult
 
 CHUNKS, CONFIG, LOCK = "chunks", "config.json", ".lock"
-_NO_MATTER = ("device", "memory", "workers", "scheduler", "threads", "plot", "top")
+_NO_MATTER = ("workers", "scheduler", "plot", "top")
 """Settings that may change between the beginning of a run and its continuation."""
 
 
@@ -45,7 +45,8 @@ class ScreenFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             known = self._known()
-            if known is None and any(p.name != LOCK for p in path.iterdir()):
+            own = (LOCK, f"{CONFIG}.tmp")  # all that a run leaves that is killed at once
+            if known is None and any(p.name not in own for p in path.iterdir()):
                 raise UsageError(f"{path} holds no earlier screening: choose another folder (-o)")
             differ = sorted(k for k in config if known is not None and known.get(k) != config[k])
             if differ and not overwrite:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asexlatent.cli.engine import Engine
 from asexlatent.cli.inputs import split_input
 from asexlatent.cli.job import torch_threads
-from asexlatent.cli.progress import Terminal
+from asexlatent.cli.progress import LogFile, Terminal
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.screen import ScreenSettings
 from asexlatent.cli.screening_folder import ScreenFolder
@@ -101,7 +101,7 @@ def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]
     before = log.level, log.propagate, warnings.propagate
     log.setLevel(logging.DEBUG)
     log.propagate = warnings.propagate = False
-    to_file = logging.FileHandler(path, mode="a", encoding="utf-8")
+    to_file = LogFile(path, mode="a", encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = Terminal(logging.ERROR if quiet else logging.WARNING)
     terminal.setFormatter(logging.Formatter("asexlatent-screen: %(message)s"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asexlatent.cli.options import checked
-from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE
+from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, storage_problem
 from asexlatent.cli.settings import UsageError, positive, real, whole
 
 _DESCRIPTION = """\
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
         return EXIT_NOTHING
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
@@ -15,6 +14,7 @@ from asexlatent.cli.datasets import read_dataset
 from asexlatent.cli.outputs import write_whole
 from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.settings import UsageError
+from asexlatent.cli.tables import rows_text
 from asexlatent.cli.train import TRAINING
 
 if TYPE_CHECKING:
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from asexlatent.latent.reconstruction import Reconstruction
     from asexlatent.latent.training import Epoch
 
-CHECKPOINT = ("checkpoint.json", "checkpoint.safetensors")
+PAIRS = ("model", "checkpoint")
 OWN_FILES = (
-    "model.json",
-    "model.safetensors",
+    *(f"{name}.{kind}" for name in PAIRS for kind in ("json", "safetensors")),
     "history.csv",
     "curves.png",
     "reconstruction.json",
     "skipped.csv",
-    *CHECKPOINT,
 )
 """Names that the command writes, and the only ones that ``--overwrite`` removes."""
 
@@ -73,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> Path:
     """Folder of the model, made if need be."""
+    from asexlatent.latent.storage import has_pair, remove_pair
+
     folder = options.output
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: it is a file")
@@ -80,9 +80,12 @@ def _prepare(options: argparse.Namespace) -> Path:
         if Path(name).resolve() in {(folder / own).resolve() for own in OWN_FILES}:
             raise UsageError(f"the input {name} would be overwritten: choose another folder (-o)")
     if options.overwrite:
+        for name in PAIRS:
+            remove_pair(folder, name)
         for name in OWN_FILES:
             (folder / name).unlink(missing_ok=True)
-    if (folder / "model.json").exists():
+    # With a checkpoint beside it the model is what a run has left that was killed at its end.
+    if (folder / "model.json").exists() and not has_pair(folder, "checkpoint"):
         raise UsageError(f"{folder} has a model: choose another folder (-o) or --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,10 +134,8 @@ def _read(options: argparse.Namespace) -> Dataset:
 
 def _report_data(data: Dataset, folder: Path, quiet: bool) -> None:
     """Say what there is, name what is left out."""
-    with open(folder / "skipped.csv", "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["source", "reason"])
-        writer.writerows((skipped.source, skipped.reason) for skipped in data.skipped)
+    rows = [(skipped.source, skipped.reason) for skipped in data.skipped]
+    write_whole(folder / "skipped.csv", rows_text([("source", "reason"), *rows]))
     if data.skipped:
         print(
             f"asexlatent-train: {len(data.skipped)} candidates left out, see {folder}/skipped.csv",
@@ -173,6 +174,7 @@ def _write(model: LatentModel, training: Training, folder: Path, quiet: bool) ->
     """Model, curves and errors; then the checkpoint has done its duty."""
     from asexlatent.latent import save_model
     from asexlatent.latent.reconstruction import reconstruction
+    from asexlatent.latent.storage import remove_pair
 
     write_history(training.history, folder / "history.csv")
     _plot(training, folder / "curves.png")
@@ -181,8 +183,7 @@ def _write(model: LatentModel, training: Training, folder: Path, quiet: bool) ->
     text = json.dumps({system: asdict(error) for system, error in errors.items()}, indent=1)
     write_whole(folder / "reconstruction.json", text + "\n")
     save_model(model, folder)
-    for name in CHECKPOINT:
-        (folder / name).unlink(missing_ok=True)
+    remove_pair(folder, "checkpoint")
     if quiet:
         return
     info = model.info
@@ -201,12 +202,8 @@ def write_history(history: list[Epoch], path: Path) -> None:
     from asexlatent.latent.training import Epoch
 
     names = [field.name for field in fields(Epoch)]
-    with open(path, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(names)
-        for epoch in history:
-            values = asdict(epoch)
-            writer.writerow([f"{values[name]:.6g}" for name in names])
+    rows = [[f"{asdict(epoch)[name]:.6g}" for name in names] for epoch in history]
+    write_whole(path, rows_text([names, *rows]))
 
 
 def reconstruction_table(errors: dict[str, Reconstruction]) -> str:
@@ -243,4 +240,5 @@ def _plot(training: Training, path: Path) -> None:
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path.with_name(path.name + ".tmp"), dpi=150, format="png")
+    path.with_name(path.name + ".tmp").replace(path)

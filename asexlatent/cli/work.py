@@ -90,7 +90,6 @@ class Work:
             if self.interrupted:
                 self._write_rest(job, todo, partial)
             self._advance()
-            self._out.sync()
 
     def _todo(self, cut: Iterator[list[Entry]]) -> Iterator[Chunk]:
         """Chunks that an earlier run has not finished."""

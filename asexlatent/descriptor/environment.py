@@ -240,7 +240,8 @@ class LocalEnvironment:
             names = ", ".join(chemical_symbols[z] for z in foreign)
             has = ", ".join(sorted(set(self.species)))
             raise ValueError(
-                f"the crystal contains {names}, but environment {self.name} has only {has}"
+                f"the crystal contains {names}, but environment {self.name} has only {has}: "
+                "choose another target, or leave it out"
             )
 
     def target_for(self, spectra: Tensor, numbers: Tensor) -> Tensor:

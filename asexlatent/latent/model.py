@@ -176,6 +176,7 @@ class LatentModel:
         n: int | None = None,
         seed: int = 0,
         temperature: float = 1.0,
+        first: int = 0,
         **options: Any,
     ) -> list[SymmetricCrystal | CrystalError]:
         """Draw crystals: z from the prior, columns from what the decoder says of them.
@@ -192,6 +193,8 @@ class LatentModel:
         temperature : float
             Of the columns, given z: 1 draws mixture components and residuals as the decoder gives
             them, 0 takes the most probable component and the mean of its residual.
+        first : int
+            Number of the first sample, for drawing many of them piece by piece.
         **options
             Of `sample_conditions` (space_groups, source), where there are no conditions.
 
@@ -210,13 +213,15 @@ class LatentModel:
         if not isinstance(self.network, ConditionalVAE):
             if conditions is not None:
                 raise CrystalError("this is an unconditional model: it samples without conditions")
-            return self._sample_tabular(n, seed, temperature, **options)
+            return self._sample_tabular(n, seed, temperature, first, **options)
         if conditions is None:
-            conditions = self.sample_conditions(n, seed, **options)
-        wanted = [conditions[k % len(conditions)] for k in range(n)]
+            conditions = self.sample_conditions(first + n, seed, **options)
+        numbers = range(first, first + n)
         made: list[SymmetricCrystal | CrystalError] = []
-        for first in range(0, n, _CHUNK):
-            made += self._sample_chunk(wanted[first : first + _CHUNK], first, seed, temperature)
+        for start in range(0, n, _CHUNK):
+            part = numbers[start : start + _CHUNK]
+            wanted = [conditions[k % len(conditions)] for k in part]
+            made += self._sample_chunk(wanted, part[0], seed, temperature)
         return made
 
     def sample_conditions(
@@ -280,11 +285,11 @@ class LatentModel:
         return self.transform.inverse(component, mean + temperature * scale * noise.residual)
 
     def _sample_tabular(
-        self, n: int, seed: int, temperature: float
+        self, n: int, seed: int, temperature: float, first: int = 0
     ) -> list[SymmetricCrystal | CrystalError]:
         made: list[SymmetricCrystal | CrystalError] = []
-        for first in range(0, n, _CHUNK):
-            index = range(first, min(first + _CHUNK, n))
+        for start in range(first, first + n, _CHUNK):
+            index = range(start, min(start + _CHUNK, first + n))
             noise = Noise.draw(index, seed, self)
             with torch.no_grad():
                 decoded = self.network.decode(noise.z)

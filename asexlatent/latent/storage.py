@@ -131,22 +131,49 @@ def load_model(folder: str | os.PathLike | None = None) -> LatentModel:
 def write_pair(
     folder: Path, name: str, kind: str, tensors: dict[str, Tensor], description: dict[str, Any]
 ) -> None:
-    """Write NAME.safetensors and NAME.json; a reader sees the old pair or the new one.
+    """Write NAME.safetensors and NAME.json; a reader finds the old pair or the new one.
 
-    If it dies between the two files the hash in the JSON does not fit and reading says so.
+    The new JSON is complete as NAME.json.part before the tensors are replaced: where a process dies
+    between the two files, that is the one that fits.
     """
     data = tensor_bytes({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     head = {"format": kind, "schema": SCHEMA, "tensors_sha256": hashlib.sha256(data).hexdigest()}
     text = json.dumps({**head, **description}, indent=1, default=_plain) + "\n"
-    for suffix, content in ((".safetensors", data), (".json", text.encode())):
-        part = folder / f"{name}{suffix}.part"
-        part.write_bytes(content)
-        os.replace(part, folder / f"{name}{suffix}")
+    contents = {folder / f"{name}.safetensors": data, folder / f"{name}.json": text.encode()}
+    parts = {path: path.with_name(path.name + ".part") for path in contents}
+    try:
+        for path, content in contents.items():
+            with open(parts[path], "wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+    except OSError:
+        for part in parts.values():  # room for what is to be said about it
+            part.unlink(missing_ok=True)
+        raise
+    for path, part in parts.items():
+        os.replace(part, path)
+
+
+def has_pair(folder: Path, name: str) -> bool:
+    """Whether `write_pair` has written there."""
+    return any((folder / f"{name}.json{part}").is_file() for part in ("", ".part"))
+
+
+def remove_pair(folder: Path, name: str) -> None:
+    """Remove what `write_pair` has written."""
+    for suffix in (".safetensors", ".json"):
+        for part in ("", ".part"):
+            (folder / f"{name}{suffix}{part}").unlink(missing_ok=True)
 
 
 def read_pair(folder: Path, name: str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_pair` wrote; ModelError when that is not what is there."""
     described, stored = folder / f"{name}.json", folder / f"{name}.safetensors"
+    data = stored.read_bytes() if stored.is_file() else b""
+    fitting = _description(described.with_name(described.name + ".part"), kind, data)
+    if fitting is not None:  # the writer died between the two files
+        return load_tensors(data), fitting
     for path in (described, stored):
         if not path.is_file():
             raise ModelError(
@@ -164,7 +191,6 @@ def read_pair(folder: Path, name: str, kind: str) -> tuple[dict[str, Tensor], di
             f"{described} has schema {description.get('schema')!r}; this version of asexlatent "
             f"reads {SCHEMA}: train the model again, or install the version that wrote it"
         )
-    data = stored.read_bytes()
     if hashlib.sha256(data).hexdigest() != description.get("tensors_sha256"):
         raise ModelError(
             f"{stored} is damaged, or does not belong to {described.name}: its hash differs"
@@ -173,6 +199,16 @@ def read_pair(folder: Path, name: str, kind: str) -> tuple[dict[str, Tensor], di
         return load_tensors(data), description
     except SafetensorError as error:
         raise ModelError(f"{stored} is damaged: {error}") from None
+
+
+def _description(path: Path, kind: str, data: bytes) -> dict[str, Any] | None:
+    """What a JSON file says, if it is whole and belongs to these tensors."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        fits = found["tensors_sha256"] == hashlib.sha256(data).hexdigest()
+        return found if fits and (found["format"], found["schema"]) == (kind, SCHEMA) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _fitting(build: Callable[[], LatentModel], path: Path) -> LatentModel:

@@ -27,7 +27,7 @@ from asexlatent.latent.dataset import Dataset
 from asexlatent.latent.model import LatentModel, transformed
 from asexlatent.latent.networks import Losses
 from asexlatent.latent.presets import PRESETS, TrainingSettings
-from asexlatent.latent.storage import ModelError, make_network, read_pair, write_pair
+from asexlatent.latent.storage import ModelError, has_pair, make_network, read_pair, write_pair
 from asexlatent.latent.streams import stream
 from asexlatent.latent.transform import MixtureTransform
 from asexlatent.symmetry import CrystalError
@@ -127,6 +127,7 @@ class Training:
         self.history: list[Epoch] = []
         self.best, self.best_epoch, self.best_loss = self._weights(), 0, math.inf
         self.resumed = self.folder is not None and self._resume()
+        self._end = self._state()
 
     # ------------------------------------------------------------------ running
 
@@ -174,6 +175,7 @@ class Training:
         seconds = time.perf_counter() - started
         self.history.append(Epoch(number + 1, *mean, sum(held), *held, weight, seconds))
         self._keep_best()
+        self._end = self._state()
 
     def _set_rate(self, epoch: int) -> None:
         rate = (
@@ -261,32 +263,38 @@ class Training:
     # ------------------------------------------------------------------ checkpoints
 
     def save_checkpoint(self) -> None:
-        """Write the state into the folder, if there is one."""
+        """Write the state at the end of the last epoch into the folder, if there is one."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        tensors, best = self._end
+        description = self._identity() | best
+        history = self.history[: best["epochs"]]
+        description["history"] = [{k: _json(v) for k, v in asdict(e).items()} for e in history]
+        write_pair(self.folder, "checkpoint", CHECKPOINT, tensors, description)
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next epoch depends on; an epoch that is broken off leaves no trace."""
+        if self.folder is None:
+            return {}, {}
         tensors = {f"network.{k}": v for k, v in self._weights().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        state = self.optimizer.state_dict()["state"]
-        for number, parts in state.items():
-            tensors |= {f"optimizer.{number}.{name}": part for name, part in parts.items()}
-        description = {
-            **self._identity(),
-            "best_epoch": self.best_epoch,
-            "best_loss": _json(self.best_loss),
-            "history": [{k: _json(v) for k, v in asdict(e).items()} for e in self.history],
-        }
-        write_pair(self.folder, "checkpoint", CHECKPOINT, tensors, description)
+        for number, parts in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{k}": v.detach().clone() for k, v in parts.items()}
+        best = {"best_epoch": self.best_epoch, "best_loss": _json(self.best_loss)}
+        return tensors, best | {"epochs": len(self.history)}
 
     def _identity(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "settings": self.settings.to_dict(),
             "data_sha256": self.data_hash,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
         }
 
     def _resume(self) -> bool:
-        if not (self.folder / "checkpoint.json").exists():
+        if not has_pair(self.folder, "checkpoint"):
             return False
         tensors, saved = read_pair(self.folder, "checkpoint", CHECKPOINT)
         for key, value in self._identity().items():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,14 +92,37 @@ def write_database(result: ScreenResult, path: str | Path) -> None:
     in place of ``energy``) and ``potential``, the name of the calculator. ``data`` holds the full
     keys of the nets, the structure before relaxation, the candidates that the crystal stands
     for, and the settings.
-    """
-    from ase.db import connect
 
+    Raises
+    ------
+    OSError
+        It cannot be written, such as on a full disk; what was there before is untouched.
+    """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
+    _remove_database(temporary)
+    try:
+        _fill_database(result, temporary)
+        os.replace(temporary, path)
+    except (OSError, sqlite3.OperationalError) as error:
+        _remove_database(temporary)
+        if isinstance(error, OSError):
+            raise
+        full = "full" in str(error)  # SQLite has no error numbers of the system
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+
+
+def _remove_database(path: Path) -> None:
+    """Remove a database that was not finished, and the journal that belongs to no other."""
+    for name in (path.name, f"{path.name}-journal"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def _fill_database(result: ScreenResult, path: Path) -> None:
+    from ase.db import connect
+
     duplicates = _duplicates(result.rows)
-    with connect(str(temporary), type="db", append=False, use_lock_file=False) as database:
+    with connect(str(path), type="db", append=False, use_lock_file=False) as database:
         for row in result.ranked:
             data = {
                 **_plain(row.values()),
@@ -107,12 +132,11 @@ def write_database(result: ScreenResult, path: str | Path) -> None:
             }
             pairs = _key_values(row) | {"potential": result.calculator}
             database.write(_relaxed_atoms(row), key_value_pairs=pairs, data=data)
-    connect(str(temporary), type="db", use_lock_file=False).metadata = {
+    connect(str(path), type="db", use_lock_file=False).metadata = {
         "title": "Crystals ranked by asexlatent",
         "counts": result.counts,
         "settings": _plain(result.settings),
     }
-    os.replace(temporary, path)
 
 
 def summary(result: ScreenResult) -> dict[str, Any]:

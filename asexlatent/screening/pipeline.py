@@ -329,7 +329,7 @@ class ScreenRun:
         return record.get("energy", math.nan), record["relax_reason"]
 
     def _energy_settings(self) -> dict[str, Any]:
-        names = ("fmax", "smax", "steps", "dtype")
+        names = ("fmax", "smax", "steps", "dtype", "device", "memory")
         return {"calculator": self.relaxer.name} | {n: getattr(self.options, n) for n in names}
 
     def _relaxer(self, calculator: Calculator | Relaxer | str | None) -> Relaxer:

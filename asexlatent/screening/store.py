@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -60,11 +61,16 @@ class ChunkStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._prefix}-{digest(sorted(records))[:16]}.json"
         temporary = path.with_name(path.name + ".tmp")
-        with open(temporary, "w", encoding="utf-8") as handle:
-            json.dump(dict(records), handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "w", encoding="utf-8") as handle:
+                json.dump(dict(records), handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()  # room for what is to be said about it
+            raise
 
     def _read(self, path: Path) -> None:
         try:

@@ -32,7 +32,8 @@ def symmetrize(
     Parameters
     ----------
     atoms : periodic in all three directions; not changed.
-    symprec : tolerance in Å with which spglib looks for symmetry.
+    symprec : tolerance in Å with which spglib looks for symmetry. Where atoms are nearer to each
+        other than that, a third of their distance is taken (see :func:`fitting_tolerance`).
     angle_tolerance : spglib's, in degrees; -1 leaves angles to ``symprec``.
     space_group : impose this group, a number, a Hermann-Mauguin symbol or an ASE ``Spacegroup``,
         projecting the atoms onto it. Possible are groups that the atoms have approximately
@@ -57,6 +58,7 @@ def symmetrize(
         With one line that says what is wrong and what to do about it.
     """
     frame = _frame(atoms, symprec)
+    symprec = _tolerance(frame, symprec)
     declared = declared_group(atoms, space_group)
     # The crystal knows its own group; a stale one must not be imposed later.
     info = {key: value for key, value in atoms.info.items() if key != "spacegroup"}
@@ -72,7 +74,9 @@ def _frame(atoms: Atoms, symprec: float) -> Frame:
         raise CrystalError("there are no atoms")
     cell = np.array(atoms.cell.array)
     if not (np.isfinite(cell).all() and np.isfinite(atoms.positions).all()):
-        raise CrystalError("the cell or the positions hold numbers that are not finite")
+        raise CrystalError(
+            "the cell or the positions hold numbers that are not finite: repair it or leave it out"
+        )
     if not atoms.pbc.all():
         axes = ", ".join(name for name, yes in zip("abc", atoms.pbc, strict=True) if not yes)
         raise CrystalError(
@@ -83,12 +87,26 @@ def _frame(atoms: Atoms, symprec: float) -> Frame:
         raise CrystalError("the cell has no volume: three independent lattice vectors are needed")
     if not (np.isfinite(symprec) and symprec > 0):
         raise CrystalError(f"symprec must be a positive length in Å, not {symprec!r}")
-    frame = Frame(cell, np.linalg.solve(cell.T, atoms.positions.T).T, atoms.numbers.copy())
-    _refuse_coincident(frame, symprec)
-    return frame
+    return Frame(cell, np.linalg.solve(cell.T, atoms.positions.T).T, atoms.numbers.copy())
 
 
-def _refuse_coincident(frame: Frame, symprec: float) -> None:
+def fitting_tolerance(atoms: Atoms, symprec: float) -> float:
+    """Tolerance in Å with which the symmetry of atoms is looked for.
+
+    ``symprec``, or less where atoms are nearer to each other than that.
+
+    Raises
+    ------
+    CrystalError
+        Where :func:`symmetrize` raises one for what the atoms are.
+    """
+    return _tolerance(_frame(atoms, symprec), symprec)
+
+
+_COINCIDENT = 1e-4  # Å, nearer than which atoms cannot be told apart
+
+
+def _tolerance(frame: Frame, symprec: float) -> float:
     from scipy.spatial import cKDTree
 
     # A distance d changes a fractional coordinate by at most d over the spacing of the planes.
@@ -96,12 +114,15 @@ def _refuse_coincident(frame: Frame, symprec: float) -> None:
     wrapped = frame.scaled % 1.0
     wrapped[wrapped >= 1.0] = 0.0
     pairs = cKDTree(wrapped, boxsize=1.0).query_pairs(min(reach, 0.5), p=np.inf)
+    nearest = symprec
     for i, j in sorted(pairs):
         difference = wrapped[i] - wrapped[j]
         distance = float(np.linalg.norm((difference - np.rint(difference)) @ frame.cell))
-        if distance <= symprec:
+        nearest = min(nearest, distance)
+        if distance <= min(symprec, _COINCIDENT):
             names = [f"{k} ({chemical_symbols[frame.numbers[k]]})" for k in (i, j)]
             raise CrystalError(
                 f"atoms {names[0]} and {names[1]} are {distance:.2g} Å apart, closer than "
-                f"symprec={symprec:g} Å: remove one of them or lower symprec"
+                f"symprec={symprec:g} Å: remove one of them or move them apart"
             )
+    return symprec if nearest == symprec else nearest / 3

@@ -84,7 +84,7 @@ def test_unconditional_model(models, capsys):
     assert generate(models, "plain", "-n", 4, "--space-group", "62", "-o", "a.csv") == 2
     assert "unconditional" in capsys.readouterr().err
     code = generate(models, "plain", "-n", 40, "-o", "a.csv")
-    written = len(rows_of("a.csv"))
+    written = len(rows_of("a.csv")) if Path("a.csv").exists() else 0
     said = capsys.readouterr().err
     assert code == (0 if written else 1)
     assert written == 40 or "left out" in said

@@ -198,7 +198,7 @@ def test_console_script_and_a_real_ctrl_c(tmp_path):
     folder = tmp_path / "in-asexlatent"
     for _ in range(600):
         time.sleep(0.1)
-        if (folder / "refined.extxyz").exists():
+        if (folder / "refined.extxyz.part").exists():
             break
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)

@@ -227,7 +227,7 @@ def test_what_cannot_be_a_crystal_is_refused_in_one_line():
     nan = bulk("NaCl", "rocksalt", 5.64)
     nan.positions[0, 0] = np.nan
     double = bulk("NaCl", "rocksalt", 5.64) * (2, 1, 1)
-    double.positions[3] = double.positions[0] + 1e-3
+    double.positions[3] = double.positions[0] + 1e-5
     flat = Atoms("C", cell=[[1, 0, 0], [0, 1, 0], [1, 1, 0]], pbc=True)
     cases = [
         (Atoms(cell=[3, 3, 3], pbc=True), "no atoms"),
@@ -236,7 +236,7 @@ def test_what_cannot_be_a_crystal_is_refused_in_one_line():
         (Atoms("C", pbc=True), "no volume"),
         (flat, "no volume"),
         (nan, "not finite"),
-        (double, r"atoms 0 \(Na\) and 3 \(Cl\) are 0.0017 Å apart"),
+        (double, r"atoms 0 \(Na\) and 3 \(Cl\) are 1.7e-05 Å apart"),
     ]
     for atoms, message in cases:
         with pytest.raises(CrystalError, match=message) as caught:
@@ -244,6 +244,18 @@ def test_what_cannot_be_a_crystal_is_refused_in_one_line():
         assert "\n" not in str(caught.value)
     with pytest.raises(CrystalError, match="symprec must be a positive length"):
         symmetrize(bulk("Cu"), symprec=0)
+
+
+@pytest.mark.parametrize("distance", [2e-4, 1e-3, 9e-3])
+def test_atoms_nearer_than_symprec_are_told_apart(distance):
+    """The crystal that a table row can hold too; its group is that of its construction."""
+    x = 0.1 + distance / 4.0
+    sites = [("C", "4c", [0.1, 0.2]), ("C", "4c", [x, 0.2]), ("C", "8d", [0.3, 0.1, 0.4])]
+    crystal = SymmetricCrystal.build(62, (4.0, 5.0, 6.0), sites)
+    found = symmetrize(crystal.to_atoms(), symprec=0.01)
+    assert found.crystal.space_group == 62
+    assert sorted(found.crystal.wyckoffs) == ["4c", "4c", "8d"]
+    assert found.displacement < 1e-9
 
 
 def test_whatever_comes_in_is_described_rightly_or_refused():
