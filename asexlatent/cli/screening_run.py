@@ -46,9 +46,8 @@ def run(
     """
     started = time.perf_counter()
     environment = _environment(settings)
-    missing = [name for name in settings.inputs if not split_input(name)[0].exists()]
-    if missing:
-        raise UsageError(f"{missing[0]}: no such file or folder")
+    if not any(split_input(name)[0].exists() for name in settings.inputs):
+        raise UsageError(f"{settings.inputs[0]}: no such file or folder")
     relaxer = make_relaxer(settings)
     folder = ScreenFolder(output or _default_folder(settings.inputs), settings, overwrite)
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -70,6 +71,8 @@ def unpickle(path: str | os.PathLike) -> torch.nn.Module:
     """
     import mace.modules  # noqa: F401  (the classes that the file refers to)
 
+    if not zipfile.is_zipfile(path):  # a bare pickle is not even opened
+        raise ValueError(f"{path} is no model file that torch.save has written, or it is cut short")
     try:
         module = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # a pickle can fail in any way
