@@ -1,7 +1,8 @@
 """What rounds through the latent space bring: valid crystals, nets and time after each round.
 
     python scripts/benchmark_dual_level.py [-n 1000] [--seeds 0 1 2] [--settings best published]
-        [--sources table.csv model random] [--model DIR] [--json FILE] [--figure FILE] [--save DIR]
+        [--sources table.csv model random] [--arms both representation latent] [--model DIR]
+        [--json FILE] [--figure FILE] [--save DIR]
 
 Three arms on the same candidates:
 
@@ -165,11 +166,11 @@ def run_one(options: argparse.Namespace) -> list[dict]:
         pass
     ledger, ends = both(candidates, model, seed, how)
     times: list[float] = []
-    arms = {
-        "both": (ledger, ends),
-        "representation": (representation(candidates, seed, how, ends), ends),
-        "latent": (latent_only(candidates, model, seed, how, times), times),
-    }
+    arms = {"both": (ledger, ends)}
+    if "representation" in options.arms:
+        arms["representation"] = (representation(candidates, seed, how, ends), ends)
+    if "latent" in options.arms:
+        arms["latent"] = (latent_only(candidates, model, seed, how, times), times)
     rows = []
     for arm, (book, when) in arms.items():
         keys = _nets(book)
@@ -239,13 +240,16 @@ def figure(rows: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     cases = list(dict.fromkeys((r["settings"], r["source"]) for r in rows))
-    made, axes = plt.subplots(1, len(cases), figsize=(3.2 * len(cases), 3.2), squeeze=False)
+    made, axes = plt.subplots(1, len(cases), figsize=(2.9 * len(cases), 3.4), squeeze=False,
+                              layout="constrained")  # fmt: skip
     colors = dict(zip(ARMS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
     for axis, case in zip(axes[0], cases, strict=True):
         for arm in ARMS:
             mine = [r for r in rows if (r["settings"], r["source"], r["arm"]) == (*case, arm)]
             for name, style in (("valid", "-o"), ("nets", "--s")):
                 points = [[r[name] for r in mine if r["round"] == k] for k in range(ROUNDS + 1)]
+                if not mine:
+                    continue
                 means = [sum(p) / len(p) for p in points]
                 label = f"{arm}, {name}" if axis is axes[0, 0] else None
                 axis.plot(means, style, color=colors[arm], label=label, markersize=4)
@@ -255,7 +259,7 @@ def figure(rows: list[dict], path: Path) -> None:
         axis.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("crystals so far")
     made.legend(loc="outside lower center", ncols=3, fontsize=7)
-    made.tight_layout(rect=(0, 0.12, 1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
     made.savefig(path, dpi=150)
 
 
@@ -267,22 +271,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sources", nargs="+", default=["model", "random"])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    help_text = "arms to run; both always is, the others take their times from it"
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help=help_text)
     parser.add_argument("--model", type=Path, help="folder of a model (default: the shipped one)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--save", type=Path, help="folder for the valid crystals")
+    help_text = "results of earlier runs (--json) to show together; nothing is run"
+    parser.add_argument("--read", type=Path, nargs="+", default=[], help=help_text)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(run_one(options)))
         return
     rows: list[dict] = []
-    for settings in options.settings:
+    for path in options.read:
+        rows += json.loads(path.read_text())["rows"]
+    for settings in options.settings if not options.read else ():
         for source in options.sources:
             for seed in options.seeds:
                 rows += _child(options, settings, source, seed)
                 print(table(rows), file=sys.stderr, flush=True)
-    print(f"{options.n} candidates, seeds {options.seeds}; {describe_machine(1)}\n")
+    seeds = sorted({row["seed"] for row in rows})
+    numbers = sorted({row["candidates"] for row in rows})
+    print(f"{numbers} candidates, seeds {seeds}; {describe_machine(1)}\n")
     print(table(rows))
     if options.json:
         content = {"machine": describe_machine(1), "command": sys.argv, "rows": rows}
@@ -294,6 +306,7 @@ def main() -> None:
 def _child(options: argparse.Namespace, settings: str, source: str, seed: int) -> list[dict]:
     command = [sys.executable, __file__, "--child", "-n", str(options.n), "--sources", source]
     command += ["--settings", settings, "--seeds", str(seed)]
+    command += ["--arms", *options.arms]
     for name in ("model", "save"):
         if getattr(options, name):
             command += [f"--{name}", str(getattr(options, name))]

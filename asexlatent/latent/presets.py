@@ -78,7 +78,7 @@ class TrainingSettings:
 
 PRESETS = {
     # With the full weight of the KL term z says next to nothing (2 to 3 nats), and there is nothing
-    # left for latent refinement to change; without dropout a few thousand rows are learned by heart.
+    # left for latent refinement to change; without dropout few rows are learned by heart.
     "small": TrainingSettings(
         network=NetworkSettings(dropout=0.2), epochs=80, kl_weight=0.1, patience=20
     ),
