@@ -30,7 +30,8 @@ from ase.neighborlist import neighbor_list
 from asexlatent.symmetry import CrystalError, RandomCrystals, SymmetricCrystal, read_table
 
 NETS = Path(__file__).parents[1] / "asexlatent/data/sp2_nets.csv.gz"
-NEAREST = 1.0  # Å: CHGNet turns attractive below about 0.8; the model's pair repulsion takes over
+# Å: CHGNet turns attractive below about 0.8; the model's pair repulsion takes over
+NEAREST, NEAREST_SQUEEZED = 1.0, 0.85
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
         frames = [*_net_frames(atoms, options.seed), *_other_frames(options.seed)]
     else:
         frames = list(_relaxed([crystal for crystal, _ in chosen], options))
-    frames = [frame for frame in frames if _shortest(frame) >= NEAREST]
+    frames = [frame for frame in frames if _is_sound(frame)]
     shuffled = np.random.default_rng([options.seed, 4]).permutation(len(frames))
     write(options.output, [frames[i] for i in shuffled])  # so that a part of it is a fair part
     kinds = sorted({frame.info["kind"] for frame in frames})
@@ -247,6 +248,11 @@ def _named(atoms: Atoms, kind: str, group: str, ask: str = "efs") -> Atoms:
     copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
     copy.info = {"kind": kind, "group": group, "ask": ask}
     return copy
+
+
+def _is_sound(atoms: Atoms) -> bool:
+    limit = NEAREST_SQUEEZED if atoms.info["kind"] == "squeezed" else NEAREST
+    return _shortest(atoms) >= limit
 
 
 def _shortest(atoms: Atoms) -> float:
