@@ -12,6 +12,7 @@ import pytest
 from ase.io import read, write
 
 from asexlatent import SymmetricCrystal
+from asexlatent.cli.generate import main as generate_command
 from asexlatent.cli.refine import main as refine_command
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +50,8 @@ def test_python_blocks_run(page, user_folder, capsys):
 
 
 def test_readme_commands(user_folder):
-    """The shell lines of the README: one each, and the command of the last is understood."""
-    install, test, use = blocks("README.md", "sh")
+    """The shell lines of the README are understood; those that use the package are run."""
+    install, test, use, make = blocks("README.md", "sh")
     for line in (install, test):
         assert line.count("\n") == 1
         steps = line.split(" && ")
@@ -60,6 +61,13 @@ def test_readme_commands(user_folder):
     assert refine_command(shlex.split(use)[1:]) == 0
     written = read(user_folder / "refined" / "refined.extxyz", index=":")
     assert [atoms.info["asx_index"] for atoms in written] == [0, 1, 2]
+    *generate, screen = (shlex.split(line) for line in make.splitlines())
+    for line in generate:
+        assert line[1:3] == ["-n", "1000"]
+        assert generate_command(["-n", "4", *line[3:]]) == 0
+        assert (user_folder / line[-1]).is_file()
+    assert refine_command(screen[1:]) == 0
+    assert (user_folder / "candidates-asexlatent" / "ranked.db").is_file()
 
 
 def test_gate_runs_the_readme_tests():

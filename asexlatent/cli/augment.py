@@ -11,18 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asexlatent.cli.chunks import cut
+from asexlatent.cli.exits import EXIT_DONE, EXIT_NOTHING, exit_code
 from asexlatent.cli.file_run import Content, FileRun, check_new
 from asexlatent.cli.options import add_machine, checked
-from asexlatent.cli.refine import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING,
-    EXIT_USAGE,
-    storage_problem,
-)
 from asexlatent.cli.settings import Settings, UsageError, positive, whole
 from asexlatent.cli.tables import SPECIES, rows_text, table_head, table_texts
-from asexlatent.parallel import WorkersError
 
 if TYPE_CHECKING:
     from asexlatent.cli.inputs import Entry
@@ -96,21 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser.parse_intermixed_args(argv)
     except SystemExit as stop:  # argparse has printed what there is to say
         return int(stop.code or 0)
-    try:
+
+    def work() -> int:
         check_new(options.output, options.overwrite, SUFFIXES)
         return _Run(options).go()
-    except UsageError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
-        return EXIT_NOTHING
-    except WorkersError as error:
-        print(f"{parser.prog}: error: {error}; the same command goes on", file=sys.stderr)
-        return EXIT_NOTHING
+
+    return exit_code(parser.prog, work)
 
 
 class _Run:
@@ -177,7 +161,7 @@ class _Run:
         return self._report(rows)
 
     def _identity(self) -> dict:
-        from asexlatent.cli.run import versions
+        from asexlatent.cli.versions import versions
 
         neutral = ("output", "overwrite", "quiet", "workers", "scheduler")
         chosen = {k: v for k, v in vars(self.options).items() if k not in neutral}

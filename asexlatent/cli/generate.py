@@ -11,18 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asexlatent.cli.exits import EXIT_DONE, EXIT_NOTHING, exit_code
 from asexlatent.cli.file_run import Content, FileRun, check_new
 from asexlatent.cli.options import add_machine, checked, neighbors, numbers
-from asexlatent.cli.refine import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING,
-    EXIT_USAGE,
-    storage_problem,
-)
 from asexlatent.cli.settings import UsageError, positive, whole
 from asexlatent.cli.tables import crystal_text, is_table_name, table_head
-from asexlatent.parallel import WorkersError
 
 if TYPE_CHECKING:
     from asexlatent.cli.generation import Draw
@@ -134,21 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed what there is to say
         return int(stop.code or 0)
-    try:
+
+    def work() -> int:
         _check(options)
         return _run(options)
-    except UsageError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
-        return EXIT_NOTHING
-    except WorkersError as error:
-        print(f"{parser.prog}: error: {error}; the same command goes on", file=sys.stderr)
-        return EXIT_NOTHING
+
+    return exit_code(parser.prog, work)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -214,7 +198,7 @@ def _run(options: argparse.Namespace) -> int:
 def _identity(options: argparse.Namespace) -> dict:
     """What decides the result, the contents of files that are named included."""
     from asexlatent.cli.fingerprint import fingerprint
-    from asexlatent.cli.run import versions
+    from asexlatent.cli.versions import versions
     from asexlatent.latent.storage import DEFAULT_MODEL
 
     neutral = ("output", "overwrite", "quiet", "workers", "scheduler")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import statistics
 import sys
 import time
@@ -16,28 +14,6 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 10
 """Failed candidates named on the terminal; the files name all of them."""
-
-
-class Terminal(logging.Handler):
-    """Log lines on standard error that do not tear the bar apart."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        from tqdm import tqdm
-
-        tqdm.write(self.format(record), file=sys.stderr)
-
-
-class LogFile(logging.FileHandler):
-    """A log that cannot be written (a full disk) is no reason for more noise on the terminal."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Keep quiet."""
-
-    def close(self) -> None:
-        """Close, whatever could not be written."""
-        with contextlib.suppress(OSError):
-            super().close()
 
 
 class Tally:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from asexlatent.cli.exits import exit_code
 from asexlatent.cli.settings import Settings, UsageError
-
-EXIT_DONE, EXIT_NOTHING, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """\
 Steer candidate crystals to a wanted local environment, with their space groups exact.
@@ -100,51 +99,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = vars(parser.parse_intermixed_args(argv))
     except SystemExit as stop:  # argparse has printed what there is to say
         return int(stop.code or 0)
-    try:
-        own = {f.name for f in dataclasses.fields(Settings)}
-        chosen = {k: v for k, v in given.items() if k in own and not (k == "inputs" and not v)}
-        if "config" in given:
-            settings = Settings.load(given["config"], **chosen)
-        else:
-            settings = Settings.from_mapping(chosen, "command line")
-        if not settings.inputs:
-            raise UsageError("no INPUT: name a file or a folder of candidates (see --help)")
-
-        from asexlatent.cli.run import run
-
-        return run(
-            settings,
-            output=given.get("output"),
-            overwrite=given.get("overwrite", False),
-            quiet=given.get("quiet", False),
-            verbose=given.get("verbose", False),
-        )
-    except UsageError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:  # before the first crystal, or for the second time
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
-        return EXIT_NOTHING
-    except RuntimeError as error:
-        from asexlatent.parallel import WorkersError
-
-        if not isinstance(error, WorkersError):
-            raise
-        print(f"{parser.prog}: error: {error}; {_GO_ON}", file=sys.stderr)
-        return EXIT_NOTHING
+    return exit_code(parser.prog, lambda: _run(given))
 
 
-_GO_ON = "the same command goes on from here"
+def _run(given: dict[str, Any]) -> int:
+    own = {f.name for f in dataclasses.fields(Settings)}
+    chosen = {k: v for k, v in given.items() if k in own and not (k == "inputs" and not v)}
+    if "config" in given:
+        settings = Settings.load(given["config"], **chosen)
+    else:
+        settings = Settings.from_mapping(chosen, "command line")
+    if not settings.inputs:
+        raise UsageError("no INPUT: name a file or a folder of candidates (see --help)")
 
+    from asexlatent.cli.run import run
 
-def storage_problem(error: OSError) -> str:
-    """Say what is wrong with the disk and what to do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: make room; {_GO_ON}"
-    return f"{error}; {_GO_ON}"
+    return run(
+        settings,
+        output=given.get("output"),
+        overwrite=given.get("overwrite", False),
+        quiet=given.get("quiet", False),
+        verbose=given.get("verbose", False),
+    )
 
 
 if __name__ == "__main__":

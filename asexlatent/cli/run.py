@@ -7,24 +7,24 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asexlatent.cli import chunks
 from asexlatent.cli.engine import Engine
+from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.fingerprint import fingerprint
 from asexlatent.cli.inputs import split_input
 from asexlatent.cli.job import torch_threads
 from asexlatent.cli.outputs import default_folder, prepare_folder, write_whole
 from asexlatent.cli.parts import Parts
-from asexlatent.cli.progress import LogFile, Terminal
-from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.rounds import Rounds
+from asexlatent.cli.run_log import run_log
 from asexlatent.cli.screening_stage import ScreenStage, screening_stage
 from asexlatent.cli.settings import NEUTRAL, Settings, UsageError
 from asexlatent.cli.target import resolve_target
+from asexlatent.cli.versions import versions
 from asexlatent.cli.work import Work
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def run(
         engine = Engine(settings.workers, settings.scheduler, settings.device)
         stack.enter_context(engine)
         parts, resumed = open_folder(folder, settings, environment, overwrite, stack)
-        log = stack.enter_context(_logging(folder / "log", quiet, verbose))
+        log = stack.enter_context(
+            run_log(chunks.LOGGER, folder / "log", "asexlatent-refine", _shown(quiet, verbose))
+        )
         stack.enter_context(torch_threads(settings.threads))
         write_whole(folder / "config.yaml", settings.dump())
         log.info("%s: %s", "going on" if resumed else "inputs", ", ".join(settings.inputs))
@@ -172,44 +174,6 @@ def check_machine(settings: Settings) -> None:
         raise UsageError(f"{option}: {str(error).splitlines()[0]}") from None
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the results depend on."""
-    import platform
-    from importlib.metadata import version
-
-    from asexlatent import __version__
-
-    names = ("torch", "numpy", "scipy", "ase", "spglib", "pyxtal")
-    return {
-        "asexlatent": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-@contextlib.contextmanager
-def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]:
-    """Log to a file and to the terminal, and take library warnings along; undone at the end."""
-    log = logging.getLogger(chunks.LOGGER)
-    warnings = logging.getLogger("py.warnings")
-    before = log.level, log.propagate, warnings.propagate
-    log.setLevel(logging.DEBUG)
-    log.propagate = warnings.propagate = False
-    to_file = LogFile(path, mode="a", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal = Terminal(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
-    terminal.setFormatter(logging.Formatter("asexlatent-refine: %(message)s"))
-    log.addHandler(to_file)
-    log.addHandler(terminal)
-    warnings.addHandler(to_file)
-    logging.captureWarnings(True)
-    try:
-        yield log
-    finally:
-        logging.captureWarnings(False)
-        for logger in (log, warnings):
-            logger.removeHandler(to_file)
-        log.removeHandler(terminal)
-        to_file.close()
-        log.setLevel(before[0])
-        log.propagate, warnings.propagate = before[1:]
+def _shown(quiet: bool, verbose: bool) -> int:
+    """Level of what the terminal shows."""
+    return logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asexlatent.cli.exits import exit_code
 from asexlatent.cli.options import checked
-from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, storage_problem
 from asexlatent.cli.settings import (
     CALCULATOR_HELP,
     EMAX_HELP,
     TOP_HELP,
-    UsageError,
     one_of,
     positive,
     real,
@@ -181,27 +180,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     how = {name: options.pop(name) for name in ("output", "overwrite", "quiet", "verbose")}
     settings = ScreenSettings(**options | {"inputs": tuple(options["inputs"])})
-    try:
+    folder = how.pop("output")
+
+    def work() -> int:
         from asexlatent.cli.screening_run import run
 
-        folder = how.pop("output")
         return run(settings, None if folder is None else Path(folder), **how)
-    except UsageError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:  # before the first crystal, or for the second time
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
-        return EXIT_NOTHING
-    except RuntimeError as error:
-        from asexlatent.parallel import WorkersError
 
-        if not isinstance(error, WorkersError):
-            raise
-        print(f"{parser.prog}: error: {error}; the same command goes on", file=sys.stderr)
-        return EXIT_NOTHING
+    return exit_code(parser.prog, work)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asexlatent.cli.engine import Engine
+from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.inputs import split_input
 from asexlatent.cli.job import torch_threads
-from asexlatent.cli.progress import LogFile, Terminal
-from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
+from asexlatent.cli.run_log import run_log
 from asexlatent.cli.screen import ScreenSettings
 from asexlatent.cli.screening_folder import ScreenFolder
-from asexlatent.cli.screening_work import ScreenWork, make_relaxer, versions
+from asexlatent.cli.screening_work import ScreenWork, make_relaxer
 from asexlatent.cli.settings import UsageError
+from asexlatent.cli.versions import SCREENING, versions
 
 if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment
@@ -50,11 +49,12 @@ def run(
         raise UsageError(f"{settings.inputs[0]}: no such file or folder")
     relaxer = make_relaxer(settings)
     folder = ScreenFolder(output or _default_folder(settings.inputs), settings, overwrite)
+    level = logging.ERROR if quiet else logging.WARNING
     with (
         folder,
         Engine(settings.workers, settings.scheduler, settings.device) as engine,
         torch_threads(settings.threads),
-        _logging(folder.path / "log", quiet, verbose) as log,
+        run_log(LOGGER, folder.path / "log", "asexlatent-screen", level) as log,
     ):
         work = ScreenWork(
             settings, environment, relaxer, folder.chunks, engine, log, quiet, verbose
@@ -65,7 +65,7 @@ def run(
             "problems": work.problems,
             "interrupted": work.interrupted,
             "seconds": work.seconds | {"wall": round(time.perf_counter() - started, 1)},
-            "versions": versions(),
+            "versions": versions(SCREENING),
         }
         folder.write(result, about)
         work.say_failures(result, folder.path)
@@ -91,30 +91,3 @@ def _environment(settings: ScreenSettings) -> LocalEnvironment:
 
     environment, _ = resolve_target(Settings(target=settings.target))
     return environment
-
-
-@contextlib.contextmanager
-def _logging(path: Path, quiet: bool, verbose: bool) -> Iterator[logging.Logger]:
-    """Log to a file and to the terminal, and take library warnings along; undone at the end."""
-    log, warnings = logging.getLogger(LOGGER), logging.getLogger("py.warnings")
-    before = log.level, log.propagate, warnings.propagate
-    log.setLevel(logging.DEBUG)
-    log.propagate = warnings.propagate = False
-    to_file = LogFile(path, mode="a", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    terminal = Terminal(logging.ERROR if quiet else logging.WARNING)
-    terminal.setFormatter(logging.Formatter("asexlatent-screen: %(message)s"))
-    log.addHandler(to_file)
-    log.addHandler(terminal)
-    warnings.addHandler(to_file)
-    logging.captureWarnings(True)
-    try:
-        yield log
-    finally:
-        logging.captureWarnings(False)
-        for logger in (log, warnings):
-            logger.removeHandler(to_file)
-        log.removeHandler(terminal)
-        to_file.close()
-        log.setLevel(before[0])
-        log.propagate, warnings.propagate = before[1:]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from asexlatent.cli.engine import Engine
 from asexlatent.cli.parts import SCREENED
 from asexlatent.cli.screen import ScreenSettings
-from asexlatent.cli.screening_work import ScreenWork, make_relaxer, versions
+from asexlatent.cli.screening_work import ScreenWork, make_relaxer
 from asexlatent.cli.settings import SCREENING_ONLY, Settings, UsageError
+from asexlatent.cli.versions import SCREENING, versions
 
 if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment
@@ -90,6 +91,6 @@ class ScreenStage:
         about = {
             "interrupted": work.interrupted,
             "seconds": work.seconds,
-            "versions": versions(),
+            "versions": versions(SCREENING),
         }
         return result, summary(result) | about

@@ -149,21 +149,6 @@ def make_relaxer(settings: ScreenSettings) -> Relaxer:
         raise UsageError(f"{named}{words}") from None
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the results depend on."""
-    import platform
-    from importlib.metadata import version
-
-    from asexlatent import __version__
-
-    names = ("torch", "mace-torch", "numpy", "ase", "spglib", "pymatgen")
-    return {
-        "asexlatent": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
 @dataclass(eq=False)
 class Watch:
     """A tqdm bar for each stage, nothing where there is no terminal, and the time of each."""

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asexlatent.cli.exits import exit_code
 from asexlatent.cli.options import checked
-from asexlatent.cli.refine import EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, storage_problem
-from asexlatent.cli.settings import UsageError, positive, real, whole
+from asexlatent.cli.settings import positive, real, whole
 
 _DESCRIPTION = """\
 Train a model that proposes crystals like those of a data set, under given space groups and Wyckoff
@@ -109,19 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser.parse_intermixed_args(argv)
     except SystemExit as stop:  # argparse has printed what there is to say
         return int(stop.code or 0)
-    try:
+
+    def work() -> int:
         from asexlatent.cli.training_run import run
 
         return run(options)
-    except UsageError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:  # while the data were read; a training saves its state
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        print(f"{parser.prog}: error: {storage_problem(error)}", file=sys.stderr)
-        return EXIT_NOTHING
+
+    return exit_code(parser.prog, work)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asexlatent.cli.datasets import read_dataset
+from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.outputs import write_whole
-from asexlatent.cli.refine import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.settings import UsageError
 from asexlatent.cli.tables import rows_text
 from asexlatent.cli.train import TRAINING
