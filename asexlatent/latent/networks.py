@@ -64,12 +64,18 @@ class NetworkSettings:
 
     Parameters
     ----------
-    latent : dimension of z.
-    embedding : dimension of the condition embedding e_c.
-    hidden : width of the hidden layers of encoder and decoder.
-    layers : number of hidden layers.
-    dropout : probability in the hidden layers, training only.
-    condition_in_encoder : whether the encoder sees e_c too. The method's does not.
+    latent : int
+        Dimension of z.
+    embedding : int
+        Dimension of the condition embedding e_c.
+    hidden : int
+        Width of the hidden layers of encoder and decoder.
+    layers : int
+        Number of hidden layers.
+    dropout : float
+        Probability in the hidden layers, training only.
+    condition_in_encoder : bool
+        Whether the encoder sees e_c too. The method's does not.
     """
 
     latent: int = 32
