@@ -139,9 +139,12 @@ def make_relaxer(settings: ScreenSettings) -> Relaxer:
     from asexlatent.screening import energies
 
     names = ("fmax", "smax", "steps", "device", "dtype", "memory")
+    calculator = settings.calculator
+    if calculator is not None and Path(calculator).exists():
+        calculator = str(Path(calculator).absolute())  # other processes may stand elsewhere
     try:
         return energies.make_relaxer(
-            settings.calculator, **{name: getattr(settings, name) for name in names}
+            calculator, **{name: getattr(settings, name) for name in names}
         )
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         words = " ".join(str(error).split())

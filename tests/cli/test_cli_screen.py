@@ -210,6 +210,13 @@ def test_a_calculator_that_is_none(frames, capsys, monkeypatch):
     assert len(said.splitlines()) == 1
 
 
+def test_workers_elsewhere_find_the_model(frames, fake):
+    Path("model").mkdir()
+    assert main([frames, "--calculator", "model", "-q", "-o", "out"]) == 0
+    used = json.loads(Path("out/summary.json").read_text())["calculator"]
+    assert used == f"fake {Path('model').absolute()}"
+
+
 def test_nothing_valid(fake, capsys):
     write("diamond.extxyz", [DIAMOND])
     assert main(["diamond.extxyz", "-o", "out"]) == 1
