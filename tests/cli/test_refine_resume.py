@@ -90,7 +90,7 @@ def test_workers_change_no_bit(inputs, whole):
 def test_a_killed_run_goes_on(inputs, whole, workers):
     command = [*START, "in.extxyz", *OPTIONS, "-o", "out", "--workers", str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(3000):
+    for _ in range(20000):
         time.sleep(0.01)
         if len(list(Path("out/parts").glob("*.json.gz"))) >= 2 or process.poll() is not None:
             break
@@ -128,7 +128,7 @@ def test_ctrl_c_and_on(inputs, whole, monkeypatch):
 def test_ctrl_c_with_workers(inputs, whole):
     command = [*START, "in.extxyz", *OPTIONS, "-o", "out", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for _ in range(3000):
+    for _ in range(20000):
         time.sleep(0.01)
         if list(Path("out/parts").glob("*.json.gz")):
             break
