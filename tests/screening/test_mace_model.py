@@ -243,7 +243,7 @@ def test_no_such_path():
 def test_file_that_is_no_model(tmp_path):
     path = tmp_path / "some.model"
     path.write_text("text")
-    with pytest.raises(ValueError, match=r"some.model is no model file that torch.save has written"):
+    with pytest.raises(ValueError, match=r"some.model is no model file that torch.save has"):
         load_mace_model(path)
 
 
