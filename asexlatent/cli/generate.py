@@ -263,5 +263,7 @@ class GenerateJob:
         return {"text": "", "written": 0, "errors": Counter({reason: 1}), "n": 1}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # under its own name, so that other processes find what it sends them
+    from asexlatent.cli import generate
+
+    sys.exit(generate.main())

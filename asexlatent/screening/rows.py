@@ -40,8 +40,10 @@ class ScreenRow:
         Eq. 1 of the method.
     composition, n_atoms, space_group, wyckoffs
         Reduced formula, atoms in the conventional cell, the group that is kept exactly, its sites.
-    net, net_key, net_exact, dimension, density
+    net, net_key, net_exact, density
         Of the candidate.
+    dimension : int or None
+        Of its net.
     round, path
         How the refinement reached it, where the candidate says so.
     relax_status, relax_reason, relax_steps, force_max, stress_max
