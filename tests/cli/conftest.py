@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,3 +71,20 @@ def crystals() -> list[Atoms]:
         atoms.set_tags(np.arange(len(atoms)))
         made.append(atoms)
     return made
+
+
+@pytest.fixture
+def start_process() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts processes as a terminal does: they heed Ctrl-C even where the tests themselves run
+    in the background of a script; none outlives its test."""
+    started: list[subprocess.Popen] = []
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen:
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        started.append(subprocess.Popen(command, preexec_fn=heed, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

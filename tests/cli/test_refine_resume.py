@@ -125,9 +125,9 @@ def test_ctrl_c_and_on(inputs, whole, monkeypatch):
     assert contents(Path("out")) == whole
 
 
-def test_ctrl_c_with_workers(inputs, whole):
+def test_ctrl_c_with_workers(inputs, whole, start_process):
     command = [*START, "in.extxyz", *OPTIONS, "-o", "out", "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(20000):
         time.sleep(0.01)
         if list(Path("out/parts").glob("*.json.gz")):

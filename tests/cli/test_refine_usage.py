@@ -186,9 +186,9 @@ def test_help_is_quick_and_light():
     assert not loaded & {"torch", "pyxtal", "pymatgen", "numpy", "scipy", "ase", "matplotlib"}
 
 
-def test_console_script_and_a_real_ctrl_c(tmp_path):
+def test_console_script_and_a_real_ctrl_c(tmp_path, start_process):
     write(tmp_path / "in.traj", read(EXAMPLE, ":20"))
-    process = subprocess.Popen(
+    process = start_process(
         [*START, "in.traj", "--steps", "1000000", "--ftol", "0", "--threads", "1"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,

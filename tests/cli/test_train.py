@@ -114,12 +114,12 @@ def test_the_same_command_goes_on(table, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_checkpoint(table, tmp_path):
+def test_ctrl_c_leaves_a_checkpoint(table, tmp_path, start_process):
     """A real signal to a real process."""
     folder = tmp_path / "model"
     command = [sys.executable, "-m", "asexlatent.cli.train", str(table), "-o", str(folder)]
     command += [*SMALL, "--epochs", "1000000", "--held-out", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process = start_process(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 200
     while not (folder / "checkpoint.json").exists() and time.monotonic() < deadline:
         time.sleep(0.5)
