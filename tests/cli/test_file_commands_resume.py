@@ -211,7 +211,10 @@ KILLED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KILLED)
 def test_real_kills(name):
-    """SIGKILL at random moments, three times; then the end."""
+    """SIGKILL at random moments, three times; then the end.
+
+    One that was killed when all was done but to exit is refused when it comes again (code 2).
+    """
     command = [*START, *KILLED[name]]
     whole = [word.replace("OUT", "whole") for word in command]
     begun = time.monotonic()
@@ -222,10 +225,10 @@ def test_real_kills(name):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         time.sleep(numbers.uniform(0.3, 1.0) * lasts)
         process.send_signal(signal.SIGKILL)
-        if process.wait() == 0:
+        if process.wait() in (0, 2):
             break
     else:
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode in (0, 2)
     made, expected = ("OUT.csv", "whole.csv")
     if name == "train":
         made, expected = ("OUT/model.safetensors", "whole/model.safetensors")
