@@ -80,6 +80,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, count: int, error: BaseException
     monkeypatch.setattr(parts.Parts, "save", save)
 
 
+@pytest.mark.slow
 def test_workers_change_no_bit(inputs, whole):
     assert call(workers=2) == 0
     assert contents(Path("out")) == whole
@@ -125,6 +126,7 @@ def test_ctrl_c_and_on(inputs, whole, monkeypatch):
     assert contents(Path("out")) == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_with_workers(inputs, whole, start_process):
     command = [*START, "in.extxyz", *OPTIONS, "-o", "out", "--workers", "2"]
     process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -56,6 +56,7 @@ def same(a, b) -> bool:
 OPTIONS = {"chunk_size": 3, "steps": 10, "restarts": 1, "seed": 5}
 
 
+@pytest.mark.slow
 def test_executors_change_no_bit():
     given = candidates()
     here = refine(given, **OPTIONS)
@@ -84,6 +85,7 @@ def test_chunks_are_those_of_the_whole_up_to_rounding():
     assert all(map(same, first, keys))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_no_bit():
     given = candidates()
     here = refine(given, **OPTIONS)

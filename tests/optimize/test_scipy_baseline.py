@@ -24,6 +24,7 @@ def test_the_loss_falls_and_belongs_to_the_crystal(solver, sp2):
         assert result.steps > 5
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(sp2):
     crystals = [puckered(0.04), puckered(0.06)]
     alone = refine(crystals, sp2, solver="scipy-lbfgsb", steps=5)

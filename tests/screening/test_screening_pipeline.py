@@ -250,6 +250,7 @@ def test_nothing_to_screen():
     assert "N_unique" in result.table()
 
 
+@pytest.mark.slow
 def test_in_other_processes(tmp_path: Path):
     atoms = [SRS.to_atoms(), AA.to_atoms(), GRAPHITE.to_atoms(), DIAMOND.to_atoms()]
     workers = LocalWorkers(2)
@@ -260,6 +261,7 @@ def test_in_other_processes(tmp_path: Path):
     assert [r.values() for r in result.rows] == [r.values() for r in run(atoms).rows]
 
 
+@pytest.mark.slow
 def test_a_crystal_that_kills_its_process(tmp_path: Path):
     workers = LocalWorkers(1)
     try:
