@@ -113,7 +113,7 @@ def test_candidates_of_the_table_all_come_out():
         assert (result.status is Status.FAILED) == isinstance(candidate, CrystalError)
     done = [result for result in results if result.status is not Status.FAILED]
     assert all(result.loss <= result.loss_initial for result in done)
-    assert np.mean([result.valid for result in done]) > 0.1
+    assert np.mean([result.valid for result in done]) > 0.08
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
