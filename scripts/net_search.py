@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 
 from asexlatent import LocalEnvironment, SymmetricCrystal, identify_net
-from asexlatent.optimize import Refinement, RefinementRun, Restarts
+from asexlatent.optimize import CrystalBatch, DescriptorLoss, Refinement, RefinementRun, Restarts
 from asexlatent.symmetry import CrystalError, RandomCrystals
 from asexlatent.symmetry.normalizer import operations
 from asexlatent.symmetry.rows import MAX_SITES
@@ -238,9 +238,15 @@ class NetSearch:
                 del self.state.nets[find.net]  # it may come again, in a better crystal
                 continue
             crystal = _in_highest_group(best.crystal)
-            lifted.append(Find(crystal, find.net, find.dimension, best.loss))
+            lifted.append(Find(crystal, find.net, find.dimension, self._loss(crystal)))
             self.state.conditions.setdefault(condition_of(crystal), Tried(1, 1, 0))
         return lifted
+
+    def _loss(self, crystal: SymmetricCrystal) -> float:
+        """Eq. 1 as it is described now: in another group other sites are averaged over."""
+        batch = CrystalBatch.from_crystals([crystal])
+        problem = DescriptorLoss(self.environment).bind(batch)
+        return float(problem.evaluate(batch.variables).value)
 
     def _still(self, result: Refinement, find: Find) -> bool:
         limit = min(1.5 * find.loss + 0.01, self.limits.max_loss)
