@@ -17,6 +17,7 @@ from ase.build import bulk
 from ase.filters import FrechetCellFilter
 from ase.io import read
 from ase.optimize import BFGS
+from energy_cases import ARCHITECTURE
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
@@ -34,25 +35,12 @@ warnings.filterwarnings("ignore", module="(mace|e3nn|torch).*")
 DATA = Path(os.environ.get("ASEXLATENT_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PBE = DATA / "sp2_known_pbe.extxyz"
 
-TINY = {
+TINY = ARCHITECTURE | {
     "r_max": 4.0,
-    "num_bessel": 4,
-    "num_polynomial_cutoff": 5,
     "max_ell": 1,
-    "interaction_cls": "RealAgnosticResidualInteractionBlock",
     "interaction_cls_first": "RealAgnosticResidualInteractionBlock",
-    "num_interactions": 2,
     "hidden_irreps": "4x0e",
-    "MLP_irreps": "4x0e",
-    "atomic_energies": [-1.0, -2.0],
     "avg_num_neighbors": 10.0,
-    "atomic_numbers": [6, 14],
-    "correlation": 2,
-    "gate": "silu",
-    "pair_repulsion": True,
-    "radial_MLP": [8],
-    "atomic_inter_scale": 0.5,
-    "atomic_inter_shift": 0.1,
 }
 
 
