@@ -4,11 +4,12 @@
     python scripts/benchmark_refine.py --candidates random --runs lm-9 lm-9-float32 --seed 1
     python scripts/benchmark_refine.py --candidates table.csv --ablation
     python scripts/benchmark_refine.py --candidates random --profile lm-9
+    python scripts/benchmark_refine.py --candidates table.csv --device cuda --memory 20
 
 Candidates: a CSV table of rows; any structure file, of which the space groups and Wyckoff
 positions are taken and all free variables drawn anew; or "random": random groups, positions and
 free variables. Fewer than -n are repeated with Gaussian noise of 0.1 Å on the free coordinates,
-which is said. Every run is a process of its own on one core.
+which is said. Every run is a process of its own on one core, or on an accelerator and one core.
 
 Valid is judged apart from the program: every atom of the whole cell has three neighbours within
 1.85 Å and none within 1.15 Å (ase.neighborlist), as many sites as the candidate, and the operations
@@ -34,7 +35,7 @@ import torch
 from machine import describe_machine, peak_memory
 from random_crystals import random_candidate, randomized
 
-from asexlatent.optimize import RefinementRun, Restarts
+from asexlatent.optimize import BASELINES, RefinementRun, Restarts
 from asexlatent.symmetry import CrystalError, SymmetricCrystal, wyckoff_positions
 
 # name: (solver, restarts, steps, dtype, share of the candidates that is run, further settings)
@@ -122,7 +123,12 @@ def run_one(options: argparse.Namespace, name: str) -> dict:
     number = max(1, round(options.n * share))
     candidates = load(options.candidates, options.n, options.seed)[:number]
     torch.set_num_threads(1)
-    warm = RefinementRun(candidates[:3], solver=solver, steps=2)
+    place = {"dtype": getattr(torch, dtype)}
+    if solver not in BASELINES:
+        place |= {"device": options.device, "memory": options.memory}
+    warm = RefinementRun(
+        candidates[:10], solver=solver, steps=2, restarts=min(restarts, 1), **place
+    )
     for _ in warm:
         pass
     started, cpu = time.perf_counter(), time.process_time()
@@ -131,8 +137,8 @@ def run_one(options: argparse.Namespace, name: str) -> dict:
         solver=solver,
         restarts=Restarts(restarts, seed=options.seed, **settings),
         steps=steps,
-        dtype=getattr(torch, dtype),
         batch_size=options.batch_size,
+        **place,
     )
     for _ in run:
         pass
@@ -144,7 +150,7 @@ def run_one(options: argparse.Namespace, name: str) -> dict:
         "candidates": number,
         "cpu_s_per_1000": cpu * scale,
         "wall_s_per_1000": wall * scale,
-        "peak_memory_mib": peak_memory(),
+        "peak_memory_mib": peak_memory(options.device),
         "evaluations_per_candidate": float(np.mean([r.steps for r in results])),
     }
     return figures | count(results, scale)
@@ -176,8 +182,8 @@ def count(results: list, scale: float) -> dict:
 def table(lines: list[dict]) -> str:
     """Markdown."""
     head = (
-        "| run | CPU s / 1000 | peak MiB | valid | without fresh | nets | 0D/1D/2D/3D | density | "
-        "median loss (valid) |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        "| run | wall s / 1000 | CPU s / 1000 | peak MiB | valid | without fresh | nets | "
+        "0D/1D/2D/3D | density | median loss (valid) |\n|" + " --- |" + " ---: |" * 9
     )
     rows = [head]
     for f in lines:
@@ -186,7 +192,8 @@ def table(lines: list[dict]) -> str:
         loss = "-" if f["median_loss_valid"] is None else f"{f['median_loss_valid']:.3f}"
         mark = "~" if f["candidates"] < lines[0]["candidates"] else ""
         rows.append(
-            f"| {f['run']} | {mark}{f['cpu_s_per_1000']:.1f} | {f['peak_memory_mib']:.0f} | "
+            f"| {f['run']} | {mark}{f['wall_s_per_1000']:.1f} | "
+            f"{mark}{f['cpu_s_per_1000']:.1f} | {f['peak_memory_mib']:.0f} | "
             f"{mark}{f['valid']:.0f} | {mark}{f['valid_without_fresh']:.0f} | "
             f"{mark}{f['nets']:.0f} | {dimensions} | {density} | {loss} |"
         )
@@ -203,6 +210,8 @@ def main() -> None:
     parser.add_argument("--ablation", action="store_true", help="lm-9 with one idea changed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=_batch_size, default="auto")
+    parser.add_argument("--device", default="cpu", help="of all runs but SciPy's")
+    parser.add_argument("--memory", type=float, default=2.0, help="budget of a batch, GiB")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--profile", choices=RUNS, help="show where the time of one run goes")
     parser.add_argument("--child", choices=RUNS, help=argparse.SUPPRESS)
@@ -233,6 +242,7 @@ def compare(options: argparse.Namespace) -> None:
     cases = [("lm-9", v) for v in ABLATION] if options.ablation else [(r, "") for r in options.runs]
     shared = ["--candidates", options.candidates, "-n", str(options.n)]
     shared += ["--seed", str(options.seed), "--batch-size", str(options.batch_size)]
+    shared += ["--device", options.device, "--memory", str(options.memory)]
     lines = []
     for name, variant in cases:
         command = [sys.executable, __file__, "--child", name, *shared]
@@ -240,7 +250,10 @@ def compare(options: argparse.Namespace) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         lines.append(json.loads(done.stdout.splitlines()[-1]))
         print(json.dumps(lines[-1]), file=sys.stderr, flush=True)
-    print(f"{options.n} candidates ({options.candidates}), seed {options.seed}, one core;")
+    print(
+        f"{options.n} candidates ({options.candidates}), seed {options.seed}, one core"
+        f"{'' if options.device == 'cpu' else ' and ' + options.device};"
+    )
     print(f"{describe_machine(1)}\n")
     print(table(lines))
     if options.json:

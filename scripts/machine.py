@@ -22,8 +22,12 @@ def describe_machine(cores: int | None = None) -> str:
     return f"{number} core{'s' * (number > 1)} of {article} {name}, {gpu}"
 
 
-def peak_memory() -> float:
-    """Largest memory that this process has held so far, MiB."""
+def peak_memory(device: str = "cpu") -> float:
+    """Largest memory that this process has held so far, MiB; on a CUDA device, that of tensors."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

@@ -21,15 +21,21 @@ if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment
     from asexlatent.latent.dual_level import DualLevelRun
     from asexlatent.optimize import Progress, Refinement, RefinementRun
-    from asexlatent.optimize.refinement import Candidate
+    from asexlatent.optimize.result import Candidate
 
 T = TypeVar("T")
 
-CHUNK = 500
-"""Candidates that are read, refined and written together."""
+CHUNK, ACCELERATOR_CHUNK = 500, 4000
+"""Candidates that are read, refined and written together; an accelerator wants large batches."""
 
 INTERRUPTED = "interrupted"
 LOGGER = "asexlatent.refine"
+
+
+def size_of(settings: Settings) -> int:
+    """Candidates of a chunk."""
+    usual = CHUNK if settings.device == "cpu" else ACCELERATOR_CHUNK
+    return settings.chunk_size or usual
 
 
 def cut(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -12,7 +12,7 @@ from asexlatent.cli.settings import Settings
 if TYPE_CHECKING:
     from asexlatent.cli.inputs import Entry
     from asexlatent.latent import Dataset
-    from asexlatent.optimize.refinement import Candidate
+    from asexlatent.optimize.result import Candidate
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of entries read so far and the number of all, where it is known."""

@@ -68,3 +68,18 @@ class Engine:
                 self._stack.callback(workers.kill)
                 self._executor, self._in_flight = workers, count + 2
         return self._executor, self._in_flight
+
+
+def check_device(name: str) -> None:
+    """Refuse a torch device that does not exist.
+
+    Raises
+    ------
+    UsageError
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from asexlatent.cli.settings import Settings
-    from asexlatent.optimize.refinement import Candidate
+    from asexlatent.optimize.result import Candidate
     from asexlatent.symmetry import CrystalError, TableRow
 
 SPECIES_COLUMNS = ("species", "asx_species")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from asexlatent.latent.dual_level import DualLevelRun, Round
     from asexlatent.latent.model import LatentModel
     from asexlatent.optimize import RefinementRun
-    from asexlatent.optimize.refinement import Candidate
+    from asexlatent.optimize.result import Candidate
 
 
 class Rounds:

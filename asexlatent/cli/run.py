@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asexlatent.cli import chunks
-from asexlatent.cli.engine import Engine
+from asexlatent.cli.engine import Engine, check_device
 from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.fingerprint import fingerprint
 from asexlatent.cli.inputs import split_input
@@ -153,7 +153,7 @@ def identity(settings: Settings, environment: LocalEnvironment) -> dict[str, Any
         files = sorted(path for path in Path(settings.model).iterdir() if path.is_file())
         model = fingerprint([(path.name, path.read_bytes()) for path in files])
     return {
-        "settings": chosen | {"chunk_size": settings.chunk_size or chunks.CHUNK},
+        "settings": chosen | {"chunk_size": chunks.size_of(settings)},
         "the target sha256": fingerprint(environment),
         "the model sha256": model,
         "versions": versions(),
@@ -162,16 +162,13 @@ def identity(settings: Settings, environment: LocalEnvironment) -> dict[str, Any
 
 def check_machine(settings: Settings) -> None:
     """Refuse a solver or a device that does not exist."""
-    import torch
-
     from asexlatent.optimize import check_solver
 
     try:
         check_solver(settings.solver)
-        torch.empty(1, device=settings.device)
-    except (ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
-        option = "--solver" if isinstance(error, ValueError) else f"--device {settings.device}"
-        raise UsageError(f"{option}: {str(error).splitlines()[0]}") from None
+    except ValueError as error:
+        raise UsageError(f"--solver: {str(error).splitlines()[0]}") from None
+    check_device(settings.device)
 
 
 def _shown(quiet: bool, verbose: bool) -> int:

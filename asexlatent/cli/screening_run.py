@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asexlatent.cli.engine import Engine
+from asexlatent.cli.engine import Engine, check_device
 from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.inputs import split_input
 from asexlatent.cli.job import torch_threads
@@ -44,6 +44,7 @@ def run(
         Before anything is written.
     """
     started = time.perf_counter()
+    check_device(settings.device)
     environment = _environment(settings)
     if not any(split_input(name)[0].exists() for name in settings.inputs):
         raise UsageError(f"{settings.inputs[0]}: no such file or folder")

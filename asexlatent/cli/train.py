@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_training(parser.add_argument_group("training, in place of what the preset says"))
     help_text = "CPU threads; results are the same for the same number (default: torch's choice)"
     add("--threads", type=checked(whole(1)), default=None, metavar="N", help=help_text)
+    add("--device", default="cpu", metavar="NAME", help="torch device, such as cuda (cpu)")
     add("--overwrite", action="store_true", help="replace the model or checkpoint in DIR")
     add("-q", "--quiet", action="store_true", help="print errors only")
     return parser

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asexlatent.cli.datasets import read_dataset
+from asexlatent.cli.engine import check_device
 from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.outputs import write_whole
 from asexlatent.cli.settings import UsageError
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
     from asexlatent.latent import ModelError, Training
 
+    check_device(options.device)
     folder = _prepare(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         print("asexlatent-train: error: there is no crystal to train on", file=sys.stderr)
         return EXIT_NOTHING
     try:
-        training = Training(data, _settings(options), options.kind, folder)
+        training = Training(data, _settings(options), options.kind, folder, device=options.device)
     except ModelError as error:
         raise UsageError(f"{error} (--overwrite does that)") from None
     if training.resumed and not options.quiet:

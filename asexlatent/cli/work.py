@@ -84,7 +84,7 @@ class Work:
             job = RefineJob(
                 settings, self.environment, extras, self.rounds, self._bar.watch, interrupt
             )
-            todo = self._todo(chunks.cut(entries, settings.chunk_size or chunks.CHUNK))
+            todo = self._todo(chunks.cut(entries, chunks.size_of(settings)))
             partial = self._refine(job, todo, interrupt)
             self.interrupted = interrupt.requested
             if self.interrupted:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 50_000  # candidates handled at a time: they stay in cache, and memory is bounded
+ACCELERATOR_CHUNK = 4_000_000  # half a GB; there, operators cost more than what they move
 _BOX = 60  # shifts of one pair of atoms that are tried without further thought
 
 
@@ -137,10 +138,11 @@ def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def chunks(counts: Tensor) -> list[tuple[int, int]]:
-    """Cut 0 .. len(counts) into ranges whose counts sum to about `CHUNK`."""
+    """Cut 0 .. len(counts) into ranges whose counts sum to about `CHUNK` on a CPU."""
     if len(counts) == 0:
         return []
-    blocks = torch.cumsum(counts, 0) // CHUNK
+    size = CHUNK if counts.device.type == "cpu" else ACCELERATOR_CHUNK
+    blocks = torch.cumsum(counts, 0) // size
     starts = torch.nonzero(torch.diff(blocks)).flatten() + 1
     edges = [0, *starts.tolist(), len(counts)]
     return list(pairwise(edges))

@@ -26,7 +26,7 @@ from asexlatent.optimize import (
 )
 from asexlatent.optimize.memory import plan_batches
 from asexlatent.optimize.obstacles import obstacle
-from asexlatent.optimize.refinement import Candidate
+from asexlatent.optimize.result import Candidate
 from asexlatent.optimize.starts import DESCENT
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 

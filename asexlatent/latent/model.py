@@ -76,12 +76,17 @@ class LatentModel:
         """Whether it is a conditional model; the tabular baseline is not."""
         return isinstance(self.network, ConditionalVAE)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
     # ------------------------------------------------------------------ crystals in
 
     def rows(self, data: Dataset) -> Rows:
-        """Tensors of a data set as the network takes them."""
+        """Tensors of a data set as the network takes them, on its device."""
         self.vocabulary.check(data.conditions)
-        return transformed(data, self.transform, self.vocabulary)
+        return transformed(data, self.transform, self.vocabulary).to(self.device)
 
     def problem(self, crystal: SymmetricCrystal) -> str | None:
         """Why the model cannot take a crystal; None if it can."""
@@ -292,7 +297,7 @@ class LatentModel:
             index = range(start, min(start + _CHUNK, first + n))
             noise = Noise.draw(index, seed, self)
             with torch.no_grad():
-                decoded = self.network.decode(noise.z)
+                decoded = self.network.decode(noise.z.to(self.device))
             columns = self._columns(decoded.logits, decoded.residuals, noise, temperature)
             for choice, row in zip(self.network.choices(decoded), columns, strict=True):
                 try:

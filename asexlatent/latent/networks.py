@@ -37,6 +37,10 @@ class Rows(NamedTuple):
         """Rows with these indices."""
         return Rows(*(part[index] for part in self))
 
+    def to(self, device: torch.device | str) -> Rows:
+        """Return the same rows on another device."""
+        return Rows(*(part.to(device) for part in self))
+
 
 class Losses(NamedTuple):
     """Terms of the training objective per crystal, each (n,), in nats.

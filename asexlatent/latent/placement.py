@@ -36,6 +36,6 @@ def placed_model(
         raise ModelError(
             "latent refinement keeps the condition of a crystal: it needs a conditional model"
         )
-    if device is None or next(model.network.parameters()).device == torch.device(device):
+    if device is None or model.device == torch.device(device):
         return model
     return replace(model, network=copy.deepcopy(model.network).to(device))

@@ -1,8 +1,8 @@
 """Training: epochs, early stop, and going on where an interrupted run was.
 
 Random numbers are keyed by (seed, epoch), so that a checkpoint needs no state of a generator and
-a resumed run ends exactly like an uninterrupted one. For a given number of torch threads training
-is deterministic.
+a resumed run ends exactly like an uninterrupted one. On a CPU, training is deterministic for a
+given number of torch threads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from asexlatent.latent.condition_model import EmpiricalConditions, train_conditi
 from asexlatent.latent.conditions import Vocabulary
 from asexlatent.latent.dataset import Dataset
 from asexlatent.latent.model import LatentModel, transformed
-from asexlatent.latent.networks import Losses
+from asexlatent.latent.networks import Losses, Rows
 from asexlatent.latent.presets import PRESETS, TrainingSettings
 from asexlatent.latent.storage import ModelError, has_pair, make_network, read_pair, write_pair
 from asexlatent.latent.streams import stream
@@ -75,6 +75,8 @@ class Training:
         Where checkpoints are kept. A checkpoint there of the same data and settings is taken up.
     checkpoint_every : float
         Seconds between checkpoints, at ends of epochs.
+    device : torch.device or str, optional
+        Where the network is trained; the CPU by default. The model comes back on the CPU.
 
     Raises
     ------
@@ -91,7 +93,9 @@ class Training:
         kind: str = "cvae",
         folder: str | os.PathLike | None = None,
         checkpoint_every: float = 20.0,
+        device: torch.device | str | None = None,
     ):
+        self.device = torch.device("cpu" if device is None else device)
         settings = PRESETS["small"] if settings is None else settings
         self.settings, self.kind = settings, kind
         self.folder = None if folder is None else Path(folder)
@@ -112,15 +116,11 @@ class Training:
             settings.seed,
             settings.concentration,
         )
-        self.rows = transformed(self.train, self.transform, self.vocabulary)
-        self.held_rows = (
-            transformed(self.held_out, self.transform, self.vocabulary)
-            if known.count(True)
-            else None
-        )
+        self.rows = self._rows(self.train)
+        self.held_rows = self._rows(self.held_out) if known.count(True) else None
         self.network = make_network(
             kind, self.vocabulary, self.transform, settings.network, settings.seed
-        )
+        ).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -128,6 +128,9 @@ class Training:
         self.best, self.best_epoch, self.best_loss = self._weights(), 0, math.inf
         self.resumed = self.folder is not None and self._resume()
         self._end = self._state()
+
+    def _rows(self, data: Dataset) -> Rows:
+        return transformed(data, self.transform, self.vocabulary).to(self.device)
 
     # ------------------------------------------------------------------ running
 
@@ -158,13 +161,13 @@ class Training:
         self._set_rate(number)
         self.network.train()
         numbers = stream(settings.seed, number, "epoch")
-        order = torch.from_numpy(numbers.permutation(self.rows.n))
-        sums = torch.zeros(3, dtype=torch.float64)
-        with torch.random.fork_rng(devices=[]):
+        order = torch.from_numpy(numbers.permutation(self.rows.n)).to(self.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(numbers.integers(2**31)))  # dropout
             for part in order.split(settings.batch):
-                noise = numbers.standard_normal((len(part), settings.network.latent), np.float32)
-                losses = self.network.losses(self.rows.pick(part), torch.from_numpy(noise))
+                noise = self._normal(numbers, len(part))
+                losses = self.network.losses(self.rows.pick(part), noise)
                 self.optimizer.zero_grad()
                 losses.total(weight).mean().backward()
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
@@ -192,15 +195,15 @@ class Training:
         if self.held_rows is None:
             return [math.nan] * 3
         self.network.eval()
-        noise = stream(self.settings.seed, 0, "held out").standard_normal(
-            (self.held_rows.n, self.settings.network.latent), np.float32
-        )
-        sums = torch.zeros(3, dtype=torch.float64)
-        for part in torch.arange(self.held_rows.n).split(4096):
-            sums += _sums(
-                self.network.losses(self.held_rows.pick(part), torch.from_numpy(noise)[part])
-            )
+        noise = self._normal(stream(self.settings.seed, 0, "held out"), self.held_rows.n)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for part in torch.arange(self.held_rows.n, device=self.device).split(4096):
+            sums += _sums(self.network.losses(self.held_rows.pick(part), noise[part]))
         return (sums / self.held_rows.n).tolist()
+
+    def _normal(self, numbers: np.random.Generator, n: int) -> Tensor:
+        noise = numbers.standard_normal((n, self.settings.network.latent), np.float32)
+        return torch.from_numpy(noise).to(self.device)
 
     def _keep_best(self) -> None:
         """Remember the weights of the best held-out objective since the KL weight is full."""
@@ -213,7 +216,7 @@ class Training:
             self.best, self.best_epoch, self.best_loss = self._weights(), last.epoch, loss
 
     def _weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        return {k: v.detach().to("cpu", copy=True) for k, v in self.network.state_dict().items()}
 
     def model(self, progress: Callable[[str], None] | None = None) -> LatentModel:
         """Return the model at its best epoch, with its condition model.
@@ -280,7 +283,8 @@ class Training:
         tensors = {f"network.{k}": v for k, v in self._weights().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, parts in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{k}": v.detach().clone() for k, v in parts.items()}
+            copies = {k: v.detach().to("cpu", copy=True) for k, v in parts.items()}
+            tensors |= {f"optimizer.{number}.{k}": v for k, v in copies.items()}
         best = {"best_epoch": self.best_epoch, "best_loss": _json(self.best_loss)}
         return tensors, best | {"epochs": len(self.history)}
 
@@ -289,6 +293,7 @@ class Training:
             "kind": self.kind,
             "settings": self.settings.to_dict(),
             "data_sha256": self.data_hash,
+            "device": self.device.type,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
@@ -297,6 +302,7 @@ class Training:
         if not has_pair(self.folder, "checkpoint"):
             return False
         tensors, saved = read_pair(self.folder, "checkpoint", CHECKPOINT)
+        saved = {"device": "cpu"} | saved  # not written by earlier versions
         for key, value in self._identity().items():
             if saved.get(key) != value:
                 what = "data" if key == "data_sha256" else key
@@ -332,6 +338,7 @@ def train(
     kind: str = "cvae",
     folder: str | os.PathLike | None = None,
     progress: Callable[[Epoch], None] | None = None,
+    device: torch.device | str | None = None,
 ) -> LatentModel:
     """Train a model in one call; parameters as for `Training`.
 
@@ -340,7 +347,7 @@ def train(
     progress : callable, optional
         Called after each epoch.
     """
-    run = Training(data, settings, kind, folder)
+    run = Training(data, settings, kind, folder, device=device)
     for epoch in run:
         if progress is not None:
             progress(epoch)

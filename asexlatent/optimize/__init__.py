@@ -11,8 +11,9 @@ from asexlatent.optimize.lbfgs import LBFGS
 from asexlatent.optimize.lm import LevenbergMarquardt
 from asexlatent.optimize.metric import generalized_gradient
 from asexlatent.optimize.objective import DescriptorLoss, Evaluation, Objective
-from asexlatent.optimize.refinement import Progress, Refinement, RefinementRun, refine
+from asexlatent.optimize.refinement import RefinementRun, refine
 from asexlatent.optimize.registry import BASELINES, SOLVERS, check_solver, make_solver
+from asexlatent.optimize.result import Progress, Refinement
 from asexlatent.optimize.solver import CellBounds, Solver, SolverState
 from asexlatent.optimize.starts import Restarts
 

@@ -253,6 +253,27 @@ class CrystalBatch:
             atom_operation=self.atom_operation[atom_keep],
         )
 
+    def repeat(self, n: int) -> CrystalBatch:
+        """Return the batch of all crystals n times, one copy of the batch after the other."""
+        if n == 1:
+            return self
+        owned = {
+            "variable_crystal": self.n_crystals, "first_variable": self.n_variables,
+            "site_crystal": self.n_crystals, "site_atom": len(self.numbers),
+            "atom_site": self.n_sites,
+        }  # fmt: skip
+        repeated = {}
+        for field in dataclasses.fields(self):
+            column = getattr(self, field.name)
+            copies = [column] * n
+            if field.name in owned:
+                copies = [column + k * owned[field.name] for k in range(n)]
+            elif field.name in ("cell_index", "site_index"):
+                free, last = column < self.n_variables, n * self.n_variables
+                copies = [torch.where(free, column + k * self.n_variables, last) for k in range(n)]
+            repeated[field.name] = torch.cat(copies)
+        return CrystalBatch(**repeated)
+
     def split(self, per_variable: Tensor) -> list[np.ndarray]:
         """Cut a tensor of shape (V, ...) into one NumPy array per crystal."""
         sizes = self.variables_per_crystal().tolist()

@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.constraints import FixSymmetry
 
 from asexlatent.descriptor import LocalEnvironment
-from asexlatent.optimize.refinement import Candidate, Progress, Refinement, RefinementRun
+from asexlatent.optimize.refinement import RefinementRun
+from asexlatent.optimize.result import Candidate, Progress, Refinement
 from asexlatent.parallel import over_chunks
 from asexlatent.symmetry import SymmetricCrystal
 

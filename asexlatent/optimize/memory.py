@@ -22,8 +22,11 @@ _ROOM = 0.01  # Å^3 per atom
 _SPACING = 0.02  # Å between lattice planes
 # What is alive at once: copies of a pair's tangents, and of the site Jacobians and curvatures.
 _TANGENTS, _JACOBIANS, _CURVATURES = 3.0, 4.0, 12.0
-# Crystals beyond this gain nothing: the arithmetic dwarfs the overhead of a step.
+# Crystals of a batch beyond this gain nothing: the arithmetic dwarfs the overhead of a step.
 _LARGEST = 2048
+# Up to so many, attempts that may turn out superfluous cost less than steps of their own: on a
+# CPU, and on an accelerator, where next to all time is overhead.
+_ABREAST_CPU, _ABREAST = 128, 8192
 
 
 def check_room(crystal: SymmetricCrystal) -> None:
@@ -82,6 +85,27 @@ def check_memory(
         )
 
 
+def attempts_abreast(
+    needs: Sequence[float], memory: float, device: torch.device | str | None
+) -> int:
+    """How many attempts at some crystals are worth making side by side.
+
+    Parameters
+    ----------
+    needs : sequence of float
+        What each of the crystals needs, bytes (`crystal_bytes`).
+    memory : float
+        GiB.
+    """
+    most = _ABREAST if on_accelerator(device) else _ABREAST_CPU
+    return max(1, min(most // len(needs), int(memory * GIB / sum(needs))))
+
+
+def on_accelerator(device: torch.device | str | None) -> bool:
+    """Whether this is not a CPU."""
+    return device is not None and torch.device(device).type != "cpu"
+
+
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
@@ -99,13 +123,14 @@ def plan_batches(
     batch_size: int | str = "auto",
     memory: float = 2.0,
     dtype: torch.dtype = torch.float64,
+    device: torch.device | str | None = None,
 ) -> list[list[int]]:
     """Cut crystals, in order, into batches.
 
     Parameters
     ----------
     batch_size : int or "auto"
-        Crystals per batch; "auto" takes as many as `memory` holds, at most 2048.
+        Crystals per batch; "auto" takes as many as `memory` holds, on a CPU at most 2048.
     memory : float
         GiB.
 
@@ -121,9 +146,10 @@ def plan_batches(
         return [list(range(k, min(k + size, len(crystals)))) for k in range(0, len(crystals), size)]
     batches: list[list[int]] = []
     used = math.inf
+    largest = math.inf if on_accelerator(device) else _LARGEST
     for k, crystal in enumerate(crystals):
         need = crystal_bytes(crystal, environment, dtype)
-        if used + need > memory * GIB or len(batches[-1]) >= _LARGEST:
+        if used + need > memory * GIB or len(batches[-1]) >= largest:
             batches.append([])
             used = 0.0
         batches[-1].append(k)

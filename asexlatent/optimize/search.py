@@ -5,11 +5,15 @@ wrong motif: atoms that ought to bond do not see each other yet. Two things help
 *approach* steps under the same loss with a wider cutoff (a continuation in rcut: the target's
 second shell draws atoms together and holds them apart), and another start. `docs/search.md`
 reports what each buys.
+
+A step has a price that does not depend on the number of crystals. Where few are left, several of
+their attempts therefore go side by side, as a batch of copies; the first one that succeeds counts,
+so that the outcome is that of one attempt after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,7 +44,7 @@ class Found:
         0 nothing yet; 1 an iterate; 2 the motif with a reservation (the descent left it again, or
         it consists of molecules); 3 the end of a descent, with the motif.
     steps : Tensor, shape (B,)
-        Evaluations used over all attempts.
+        Evaluations used over all attempts up to the one that ended with the motif.
     reports : list of (Status, str)
     paths : list of str
     """
@@ -77,6 +81,9 @@ class Search:
     obstacles : sequence of str, optional
         Why symmetry has no room for the motif (`obstacle`), "" where that is not known, shape
         (B,). A crystal with such a reason has its first attempt and no other.
+    abreast : callable, optional
+        How many attempts at some crystals, a list of their places in the batch, may go side by
+        side. Default: one.
 
     Attributes
     ----------
@@ -96,6 +103,7 @@ class Search:
         steps: int = 1000,
         fmax: float = 0.05,
         obstacles: Sequence[str] | None = None,
+        abreast: Callable[[list[int]], int] = lambda places: 1,
     ):
         self.batch, self.environment = batch, environment
         self.near, self.solver, self.restarts = objective, solver, restarts
@@ -105,6 +113,7 @@ class Search:
             wide = environment.widened(restarts.approach_factor)
             self.far = DescriptorLoss(wide, skin=0.3)
         self.keys, self.max_steps, self.fmax = list(keys), steps, fmax
+        self.abreast = abreast
         self.obstacles = [""] * batch.n_crystals if obstacles is None else list(obstacles)
         self._possible = torch.tensor([not o for o in self.obstacles], device=batch.numbers.device)
         self.density = number_density(environment) if restarts.reference_density else None
@@ -121,21 +130,31 @@ class Search:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Run; yields the numbers of finished and of valid crystals after every step."""
-        for attempt in self.restarts.attempts:
+        waiting = list(self.restarts.attempts)
+        while waiting:
             mask = self.found.rank < 3
-            if attempt:
+            if waiting[0]:
                 mask &= self._possible
-            if not bool(mask.any()):
+            places = mask.nonzero().ravel().tolist()
+            if not places:
                 break
-            self._attempt = _Attempt(self, attempt, mask)
+            width = self._width(waiting, places)
+            self._wave = Wave(self, waiting[:width], mask)
+            waiting = waiting[width:]
             settled, valid = int((~mask).sum()), int(self.found.valid.sum())
-            for n_finished in self._attempt:
-                yield settled + n_finished, valid
+            for n_finished in self._wave:
+                yield settled + n_finished // width, valid
             self._take()
         failed = f"the motif was not reached in {len(self.restarts.attempts)} attempts"
         for k, rank in enumerate(self.found.rank.tolist()):
             if self.restarts.searching and rank < 2:
                 self.found.reports[k] = (Status.STALLED, self.obstacles[k] or failed)
+
+    def _width(self, waiting: list[int], places: list[int]) -> int:
+        """How many of the waiting attempts to make at once."""
+        if waiting[0] == 0 or any(self.restarts.start(k).from_best for k in waiting):
+            return 1  # the first looks before it approaches; the others need what came before
+        return max(1, min(len(waiting), self.abreast(places)))
 
     def finish(self) -> Found:
         """What there is, also after an interruption."""
@@ -144,60 +163,81 @@ class Search:
 
     def losses(self) -> Tensor:
         """Smallest loss known of each crystal so far, shape (B,); for a display."""
-        losses, attempt = self.found.loss.clone(), self._attempt
-        running = None if attempt is None else attempt.minimizer
+        losses, wave = self.found.loss.clone(), self._wave
+        running = None if wave is None else wave.minimizer
         if running is not None and running.objective is self.near:
-            losses[attempt.mask] = torch.minimum(losses[attempt.mask], running.losses)
+            least = running.losses.view(len(wave.numbers), -1).amin(0)
+            losses[wave.mask] = torch.minimum(losses[wave.mask], least)
         return losses
 
     def _take(self) -> None:
-        """Keep what an attempt brought, where it is better than what is known."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is None:
+        """Keep what the attempts of a wave brought, in their order, where it is better."""
+        wave, self._wave = self._wave, None
+        if wave is None:
             return
-        found, mask = self.found, attempt.mask
-        variables, loss, norm, rank, steps, reports = attempt.outcome()
-        better = rank > found.rank[mask]
-        better |= (rank == found.rank[mask]) & (loss < found.loss[mask])
-        owner = self.batch.subset(mask).variables
-        chosen = better[attempt.batch.variable_crystal]
-        found.variables[owner] = torch.where(chosen, variables, found.variables[owner])
-        for name, new in (("loss", loss), ("norm", norm), ("rank", rank)):
-            whole = getattr(found, name)
-            whole[mask] = torch.where(better, new.to(whole), whole[mask])
-        found.steps[mask] += steps
-        numbers = mask.nonzero().ravel().tolist()
-        for k, yes, report in zip(numbers, better.tolist(), reports, strict=True):
-            if yes:
-                found.reports[k], found.paths[k] = report, attempt.start.path
+        found, width = self.found, len(wave.numbers)
+        places = wave.mask.nonzero().ravel()
+        owner = self.batch.subset(wave.mask).variables.nonzero().ravel()
+        *tensors, reports = wave.outcome()
+        n = len(places)
+        reports = [reports[k * n : (k + 1) * n] for k in range(width)]
+        for number, (variables, loss, norm, rank, steps), said in zip(
+            wave.numbers, zip(*(t.chunk(width) for t in tensors), strict=True), reports, strict=True
+        ):
+            known = found.rank[places]
+            going = known < 3  # an attempt after one that succeeded would not have been made
+            better = (rank > known) | ((rank == known) & (loss < found.loss[places]))
+            better &= going
+            chosen = better[wave.single.variable_crystal]
+            found.variables[owner] = torch.where(chosen, variables, found.variables[owner])
+            for name, new in (("loss", loss), ("norm", norm), ("rank", rank)):
+                whole = getattr(found, name)
+                whole[places] = torch.where(better, new.to(whole), whole[places])
+            found.steps[places] += torch.where(going, steps, 0)
+            path = self.restarts.start(number).path
+            for k, yes, report in zip(places.tolist(), better.tolist(), said, strict=True):
+                if yes:
+                    found.reports[k], found.paths[k] = report, path
 
-    _attempt: _Attempt | None = None
+    _wave: Wave | None = None
 
 
-class _Attempt:
-    """One attempt on the crystals of `mask`: approach, descent, and settling with the motif."""
+class Wave:
+    """Attempts at the crystals of `mask`: approach, descent, and settling with the motif.
 
-    def __init__(self, search: Search, number: int, mask: Tensor):
-        self.search, self.number, self.mask = search, number, mask
-        self.start = search.restarts.start(number)
-        self.batch = search.batch.select(mask)
-        origin = self.batch
-        if self.start.from_best:
-            owner = search.batch.subset(mask).variables
-            origin = replace(origin, variables=search.found.variables[owner])
+    Attributes
+    ----------
+    numbers : list of int
+        The attempts that go side by side, A.
+    single, batch : CrystalBatch
+        The crystals once, and A times one after the other.
+    """
+
+    def __init__(self, search: Search, numbers: list[int], mask: Tensor):
+        self.search, self.numbers, self.mask = search, numbers, mask
+        self.single = search.batch.select(mask)
+        self.batch = self.single.repeat(len(numbers))
         keys = [search.keys[k] for k in mask.nonzero().ravel().tolist()]
-        self.begin = begin(origin, self.start, search.restarts.seed, number, keys, search.density)
+        self.begin = torch.cat([self._begin(number, keys) for number in numbers])
         self.minimizer: BatchMinimizer | None = None
         self.used = torch.zeros_like(self.batch.n_cell_variables)
         self.seen = self.used > 0  # crystals that had the motif on the way, and
         self.snapshot: tuple[Tensor, Tensor, Tensor] | None = None  # where, loss, gradient
+
+    def _begin(self, number: int, keys: list[int]) -> Tensor:
+        """Free variables at which an attempt begins, of the crystals once."""
+        search, start, origin = self.search, self.search.restarts.start(number), self.single
+        if start.from_best:
+            owner = search.batch.subset(self.mask).variables
+            origin = replace(origin, variables=search.found.variables[owner])
+        return begin(origin, start, search.restarts.seed, number, keys, search.density)
 
     def __iter__(self) -> Iterator[int]:
         """Run; yields the number of crystals that are finished."""
         policy, variables = self.search.restarts, self.begin
         if self.search.far is not None:
             arrived = torch.zeros_like(self.used) > 0
-            if self.number == 0:
+            if self.numbers == [0]:
                 # A candidate that is nearly there needs no approach, which could lead it away.
                 arrived = yield from self._stage(
                     self.search.near, variables, policy.descent_steps, arrived

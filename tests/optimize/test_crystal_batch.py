@@ -47,6 +47,15 @@ def test_geometry_is_that_of_the_crystals_in_input_order(one_per_group):
     assert batch.site_atom.tolist() == first.tolist()
 
 
+def test_repeated_is_the_batch_of_repeated_crystals(one_per_group):
+    crystals = one_per_group[::7]
+    once, thrice = CrystalBatch.from_crystals(crystals), CrystalBatch.from_crystals(crystals * 3)
+    assert once.repeat(1) is once
+    for field in dataclasses.fields(CrystalBatch):
+        made, expected = (getattr(b, field.name) for b in (once.repeat(3), thrice))
+        assert torch.equal(made, expected), field.name
+
+
 @pytest.mark.parametrize("space_group", [2, 14, 43, 70, 88, 136, 148, 155, 167, 194, 205, 229])
 def test_other_variables_keep_the_space_group(space_group):
     """Spglib finds the group again after every free variable has moved."""

@@ -124,10 +124,10 @@ def test_the_best_so_far_can_be_where_noise_is_put():
     search = Search(batch, environment, loss, LevenbergMarquardt(), policy, range(8), steps=30)
     begins = []
     for _ in search:
-        number = search._attempt.number
-        if number == 1 and not begins:
+        wave = search._wave
+        if wave.numbers == [1] and not begins:
             best = search.found.variables.clone()
-            begins.append((search._attempt.mask, search._attempt.begin))
+            begins.append((wave.mask, wave.begin))
     ((mask, begun),) = begins
     part = replace(batch, variables=best).select(mask)
     noisy = begin(part, policy.start(1), 0, 1, mask.nonzero().ravel().tolist(), None)

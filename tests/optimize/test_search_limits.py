@@ -19,8 +19,10 @@ from asexlatent.optimize import (
     LevenbergMarquardt,
     Restarts,
     Status,
+    memory,
 )
 from asexlatent.optimize.objective import DescriptorProblem
+from asexlatent.optimize.search import Wave
 from asexlatent.symmetry import SymmetricCrystal
 
 POLICY = Restarts(2, seed=3)
@@ -85,12 +87,41 @@ def test_steps_are_the_evaluations_but_for_where_stages_begin(monkeypatch):
         return plain(self, variables, metric)
 
     monkeypatch.setattr(DescriptorProblem, "evaluate", counted)
+    monkeypatch.setattr(memory, "_ABREAST_CPU", 1)
     for count in (0, 1, 3):
         calls = 0
         (result,) = refine(candidates()[:1], restarts=Restarts(count, seed=3), steps=20)
         # each stage looks at its first place: one in a descent, at most three in an attempt
         stages = 1 if count == 0 else 3 * (count + 1)
         assert result.steps <= calls <= result.steps + stages + 1
+
+
+@pytest.mark.parametrize("most", [3, 128])
+def test_attempts_abreast_end_as_one_after_the_other(most, monkeypatch):
+    """All that is reported, evaluations too, for crystals that succeed early, late and never."""
+    rng = np.random.default_rng(5)
+    crystals = [*candidates(), *(random_crystal(g, rng) for g in (2, 15, 62, 139, 166, 194))]
+    waves = []
+    make = Wave.__init__
+
+    def watched(self, search, numbers, mask):
+        waves.append((len(numbers), int(mask.sum())))
+        make(self, search, numbers, mask)
+
+    monkeypatch.setattr(Wave, "__init__", watched)
+    monkeypatch.setattr(memory, "_ABREAST_CPU", 1)
+    apart = refine(crystals, restarts=7, steps=30, seed=4)
+    assert {width for width, _ in waves} == {1}
+    waves.clear()
+    monkeypatch.setattr(memory, "_ABREAST_CPU", most)
+    abreast = refine(crystals, restarts=7, steps=30, seed=4)
+    assert max(width for width, _ in waves) > 1
+    assert all(width == 1 or width * n <= most for width, n in waves)
+    assert len({result.path for result in apart}) > 2
+    for one, other in zip(apart, abreast, strict=True):
+        assert (one.status, one.reason, one.path) == (other.status, other.reason, other.path)
+        assert (one.valid, one.steps) == (other.valid, other.steps)
+        assert other.loss == pytest.approx(one.loss, rel=1e-6, abs=1e-9)
 
 
 def test_more_attempts_cost_no_more_than_their_limits():
