@@ -46,6 +46,7 @@ RUNS = {
     "lm-5": ("lm", 5, 60, "float64", 1.0, {}),
     "lm-9": ("lm", 9, 60, "float64", 1.0, {}),
     "lm-9-float32": ("lm", 9, 60, "float32", 1.0, {}),
+    "lm-15": ("lm", 15, 60, "float64", 1.0, {}),
     "lm-20": ("lm", 20, 60, "float64", 1.0, {}),
     "scipy-lbfgsb": ("scipy-lbfgsb", 0, 200, "float64", 0.03, {}),
     "scipy-nelder-mead": ("scipy-nelder-mead", 0, 1000, "float64", 0.03, {}),

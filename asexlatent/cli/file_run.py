@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from itertools import chain, islice
@@ -20,6 +19,7 @@ from asexlatent.cli.engine import Engine
 from asexlatent.cli.parts import Parts, discard
 from asexlatent.cli.settings import UsageError
 from asexlatent.parallel import Job, over_chunks
+from asexlatent.whole_file import whole_file
 
 T = TypeVar("T")
 Content = dict[str, Any]
@@ -160,18 +160,9 @@ def check_new(output: Path, overwrite: bool, suffixes: Sequence[str]) -> None:
 
 def write_texts(path: Path, texts: Iterable[str]) -> None:
     """Write texts one after the other under a temporary name, sync and rename the file."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as raw:
-            with _compressed(raw, path) as handle:
-                for text in texts:
-                    handle.write(text.encode())
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as raw, _compressed(raw, path) as handle:
+        for text in texts:
+            handle.write(text.encode())
 
 
 def _compressed(raw: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 from asexlatent.cli.inputs import split_input
-from asexlatent.cli.parts import FOLDER, discard, write_safely
+from asexlatent.cli.parts import FOLDER, discard
 from asexlatent.cli.records import carried_columns, table_columns
 from asexlatent.cli.screening_figures import FIGURES
 from asexlatent.cli.settings import UsageError
@@ -85,11 +85,6 @@ def _is_free(folder: Path) -> bool:
         if path.name != "log" or path.stat().st_size:
             return False
     return True
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it: it is there whole or not at all."""
-    write_safely(path, text.encode(errors="surrogatepass"))
 
 
 class OutputFolder:

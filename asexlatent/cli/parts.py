@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 
 from asexlatent.cli.fingerprint import fingerprint
 from asexlatent.cli.settings import UsageError
+from asexlatent.whole_file import whole_file, write_whole
 
 FOLDER = "parts"
 SCREENED = f"{FOLDER}/screening"
@@ -90,7 +90,7 @@ class Parts:
         """Note that this run has begun."""
         self.folder.mkdir(exist_ok=True)
         text = json.dumps({"format": _FORMAT, "run": self.run}, indent=1) + "\n"
-        write_safely(self.folder / _RUN, text.encode())
+        write_whole(self.folder / _RUN, text)
 
     def finish(self) -> None:
         """The run is complete: the parts have done their duty."""
@@ -125,7 +125,8 @@ class Parts:
     def save(self, number: int, key: str, content: Mapping[str, Any]) -> None:
         """Keep the content of a finished chunk."""
         text = json.dumps({"key": key, "content": content})
-        write_safely(self._path(number), gzip.compress(text.encode(), 1, mtime=0))
+        with whole_file(self._path(number)) as handle:
+            handle.write(gzip.compress(text.encode(), 1, mtime=0))
 
     def load(self, number: int, key: str | None) -> dict[str, Any] | None:
         """Content of a chunk; None if it is not there, damaged, or of other inputs.
@@ -151,21 +152,6 @@ def discard(folder: Path) -> None:
     for path in (*folder.glob("[0-9]*.json.gz*"), *folder.glob(f"{_RUN}*")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / Path(SCREENED).name, ignore_errors=True)
-
-
-def write_safely(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, sync and rename it: it is there whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # room for what is to be said about it
-        raise
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator:

@@ -17,7 +17,7 @@ from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.fingerprint import fingerprint
 from asexlatent.cli.inputs import split_input
 from asexlatent.cli.job import torch_threads
-from asexlatent.cli.outputs import default_folder, prepare_folder, write_whole
+from asexlatent.cli.outputs import default_folder, prepare_folder
 from asexlatent.cli.parts import Parts
 from asexlatent.cli.rounds import Rounds
 from asexlatent.cli.run_log import run_log
@@ -26,6 +26,7 @@ from asexlatent.cli.settings import NEUTRAL, Settings, UsageError
 from asexlatent.cli.target import resolve_target
 from asexlatent.cli.versions import versions
 from asexlatent.cli.work import Work
+from asexlatent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from asexlatent.descriptor import LocalEnvironment

@@ -155,7 +155,7 @@ class Settings:
     )
     solver: str = _option("lm", text, "minimiser", SOLVER, "NAME")
     restarts: int = _option(
-        20,
+        15,
         whole(0),
         "further attempts at a crystal that is not valid yet, from other starts",
         SOLVER,

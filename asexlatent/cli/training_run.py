@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from asexlatent.cli.datasets import read_dataset
 from asexlatent.cli.engine import check_device
 from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
-from asexlatent.cli.outputs import write_whole
 from asexlatent.cli.settings import UsageError
 from asexlatent.cli.tables import rows_text
 from asexlatent.cli.train import TRAINING
+from asexlatent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from asexlatent.latent import Dataset, LatentModel, Training, TrainingSettings

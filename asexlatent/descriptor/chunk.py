@@ -22,6 +22,15 @@ class Memory:
     Rows are an odd number of cache lines apart. With a power of two between them, which lengths of
     chunks tend to, the same place of all rows falls into one set of the cache, and products over
     rows take three times as long.
+
+    Attributes
+    ----------
+    places : int
+        Pairs that a chunk may have at most, p.
+    shapes : dict
+        What one place holds of each array, ...
+    arrays : dict of Tensor
+        The arrays, (product of ..., stride) with a stride of p or a little more.
     """
 
     places: int

@@ -131,14 +131,17 @@ def squared_lengths(steps: Tensor, cells: Tensor) -> Tensor:
 
 
 def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Index i repeated counts[i] times, and the running number 0 .. counts[i] - 1 beside it."""
+    """Index i repeated counts[i] times, and the running number 0 .. counts[i] - 1 beside it.
+
+    Of counts (Q,), two arrays (sum of counts,).
+    """
     index = torch.repeat_interleave(counts)
     starts = torch.cumsum(counts, 0) - counts
     return index, torch.arange(len(index), device=counts.device) - starts[index]
 
 
 def chunks(counts: Tensor) -> list[tuple[int, int]]:
-    """Cut 0 .. len(counts) into ranges whose counts sum to about `CHUNK` on a CPU."""
+    """Cut 0 .. Q into ranges whose counts, of (Q,), sum to about `CHUNK` on a CPU."""
     if len(counts) == 0:
         return []
     size = CHUNK if counts.device.type == "cpu" else ACCELERATOR_CHUNK

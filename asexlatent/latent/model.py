@@ -335,7 +335,7 @@ class Noise:
 
 
 def transformed(data: Dataset, transform: MixtureTransform, vocabulary: Vocabulary) -> Rows:
-    """Tensors of a data set under a transform."""
+    """Tensors of a data set of n crystals under a transform; see `Rows` for their shapes."""
     component, residual = transform.forward(data.values)
     return Rows(
         condition_vectors(vocabulary, data.conditions),

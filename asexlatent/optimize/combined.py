@@ -71,12 +71,15 @@ class ObjectiveSum(Summable):
 
 @dataclass(frozen=True)
 class SumProblem:
-    """`ObjectiveSum` bound to a batch."""
+    """`ObjectiveSum` bound to a batch: weights and problems, of B crystals and V free variables."""
 
     terms: tuple[tuple[float, Problem], ...]
 
     def evaluate(self, variables: Tensor, metric: Metric | None = None) -> Evaluation:
-        """Sum of the terms at `variables`, shape (V,); with `metric`, also of the curvatures."""
+        """Sum of the terms at `variables`, shape (V,): see `Evaluation` for the shapes.
+
+        With `metric`, that of the batch at `variables`, also the sum of the curvatures (B, n, n).
+        """
         total: Evaluation | None = None
         for weight, term in self.terms:
             part = _scaled(term.evaluate(variables, metric), weight)
@@ -84,7 +87,7 @@ class SumProblem:
         return total
 
     def select(self, keep: Tensor, batch: CrystalBatch) -> SumProblem:
-        """Return the problem of the crystals kept."""
+        """Return the problem of the crystals that `keep`, bool of shape (B,), leaves in `batch`."""
         return SumProblem(tuple((w, term.select(keep, batch)) for w, term in self.terms))
 
 

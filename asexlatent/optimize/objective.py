@@ -122,14 +122,14 @@ class Problem(Protocol):
     """An objective bound to a batch."""
 
     def evaluate(self, variables: Tensor, metric: Metric | None = None) -> Evaluation:
-        """Value and gradient of every crystal at `variables`, shape (V,).
+        """Value (B,) and gradient (V,) of the crystals at `variables`, shape (V,).
 
-        With `metric`, that of the batch at `variables`, also the curvature.
+        With `metric`, that of the batch at `variables`, also the curvature (B, n, n).
         """
         ...
 
     def select(self, keep: Tensor, batch: CrystalBatch) -> Problem:
-        """Return the problem of the crystals kept; `batch` is the selected batch."""
+        """Return the problem of the crystals that `keep`, bool of shape (B,), leaves in `batch`."""
         ...
 
 

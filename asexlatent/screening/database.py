@@ -18,6 +18,7 @@ import numpy as np
 
 from asexlatent.screening.rows import COLUMNS, ScreenRow
 from asexlatent.screening.store import pack_crystal
+from asexlatent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -60,7 +61,9 @@ def write_result(
     """
     folder = Path(folder)
     write_ranking(result, folder, top)
-    _replace(folder / SUMMARY, json.dumps(summary(result) | _plain(about or {}), indent=2) + "\n")
+    write_whole(
+        folder / SUMMARY, json.dumps(summary(result) | _plain(about or {}), indent=2) + "\n"
+    )
 
 
 def write_ranking(result: ScreenResult, folder: Path, top: int = 20) -> None:
@@ -68,8 +71,8 @@ def write_ranking(result: ScreenResult, folder: Path, top: int = 20) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_database(result, folder / DATABASE)
     columns = [name for name in COLUMNS if name not in _LONG]
-    _replace(folder / RANKED_TABLE, _table(result.ranked, columns))
-    _replace(folder / ALL_TABLE, _table(result.rows, columns))
+    write_whole(folder / RANKED_TABLE, _table(result.ranked, columns))
+    write_whole(folder / ALL_TABLE, _table(result.rows, columns))
     _write_cifs(result, folder / CIFS, top)
 
 
@@ -233,15 +236,6 @@ def cif_name(row: ScreenRow) -> str:
     formula = row.relaxed.to_atoms().get_chemical_formula()
     net = re.sub(r"[^A-Za-z0-9+~-]", "", row.net_relaxed)[:40] or "net"
     return f"{row.rank:04d}_{formula}_{row.space_group}_{net}.cif"
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

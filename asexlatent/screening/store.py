@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from ase import Atoms
 
 from asexlatent._version import __version__
 from asexlatent.symmetry import SymmetricCrystal
+from asexlatent.whole_file import write_whole
 
 FORMAT = 1
 
@@ -60,17 +59,7 @@ class ChunkStore:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._prefix}-{digest(sorted(records))[:16]}.json"
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8") as handle:
-                json.dump(dict(records), handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()  # room for what is to be said about it
-            raise
+        write_whole(path, json.dumps(dict(records)))
 
     def _read(self, path: Path) -> None:
         try:
