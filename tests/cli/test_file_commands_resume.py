@@ -174,7 +174,7 @@ def test_killed_between_the_two_files_of_a_checkpoint(trained, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(model_files.os, "replace", dies)
-        patch.setattr(Training.__init__, "__defaults__", (None, "cvae", None, 0.0))
+        patch.setattr(Training.__init__, "__defaults__", (None, "cvae", None, 0.0, None))
         with pytest.raises(SystemExit):
             train.main([*TRAIN, "-o", "out"])
     for name in ("checkpoint.json", "checkpoint.json.part"):

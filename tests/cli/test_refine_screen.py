@@ -162,7 +162,7 @@ MOMENTS = {
     "before the first relaxation": (ChunkStore, "add", 1),
     "in the relaxations": (ChunkStore, "add", 2),
     "before the ranking": ("asexlatent.screening.database", "write_ranking", 0),
-    "between database and tables": ("asexlatent.screening.database", "_replace", 0),
+    "between database and tables": ("asexlatent.screening.database", "write_whole", 0),
     "before the CIFs": ("asexlatent.screening.database", "_write_cifs", 0),
     "before the summary": ("asexlatent.cli.run", "write_whole", 2),
     "at the very end": (parts.Parts, "finish", 0),

@@ -113,7 +113,9 @@ def test_candidates_of_the_table_all_come_out():
         assert (result.status is Status.FAILED) == isinstance(candidate, CrystalError)
     done = [result for result in results if result.status is not Status.FAILED]
     assert all(result.loss <= result.loss_initial for result in done)
+    # 18 of 184; without the secant part of lm it was 20, with a median loss of 0.54
     assert np.mean([result.valid for result in done]) > 0.08
+    assert np.median([result.loss for result in done]) < 0.5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
