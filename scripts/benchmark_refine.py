@@ -151,7 +151,7 @@ def run_one(options: argparse.Namespace, name: str) -> dict:
         "candidates": number,
         "cpu_s_per_1000": cpu * scale,
         "wall_s_per_1000": wall * scale,
-        "peak_memory_mib": peak_memory(options.device),
+        "peak_memory_mib": peak_memory("cpu" if solver in BASELINES else options.device),
         "evaluations_per_candidate": float(np.mean([r.steps for r in results])),
     }
     return figures | count(results, scale)

@@ -34,7 +34,9 @@ LOGGER = "asexlatent.refine"
 
 def size_of(settings: Settings) -> int:
     """Candidates of a chunk."""
-    usual = CHUNK if settings.device == "cpu" else ACCELERATOR_CHUNK
+    from asexlatent.optimize.memory import on_accelerator
+
+    usual = ACCELERATOR_CHUNK if on_accelerator(settings.device) else CHUNK
     return settings.chunk_size or usual
 
 

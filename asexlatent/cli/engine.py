@@ -62,7 +62,9 @@ class Engine:
         `several` says whether there is more than one chunk to work on.
         """
         if self._executor is None and several:
-            count = self.workers or (usable_cores() if self.device == "cpu" else 1)
+            from asexlatent.optimize.memory import on_accelerator
+
+            count = self.workers or (1 if on_accelerator(self.device) else usable_cores())
             if count > 1:
                 workers = LocalWorkers(count)
                 self._stack.callback(workers.kill)

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from asexlatent.cli.screen import ScreenSettings
 from asexlatent.cli.settings import UsageError
+from asexlatent.whole_file import write_whole
 
 if TYPE_CHECKING:
     from asexlatent.screening import ScreenResult
@@ -104,9 +105,7 @@ class ScreenFolder:
         return handle
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
-        temporary = self.path / f"{name}.tmp"
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.path / name)
+        write_whole(self.path / name, json.dumps(values, indent=2) + "\n")
 
 
 def _config(settings: ScreenSettings) -> dict[str, Any]:

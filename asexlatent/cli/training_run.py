@@ -16,7 +16,7 @@ from asexlatent.cli.exits import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOTHING
 from asexlatent.cli.settings import UsageError
 from asexlatent.cli.tables import rows_text
 from asexlatent.cli.train import TRAINING
-from asexlatent.whole_file import write_whole
+from asexlatent.whole_file import whole_file, write_whole
 
 if TYPE_CHECKING:
     from asexlatent.latent import Dataset, LatentModel, Training, TrainingSettings
@@ -242,5 +242,5 @@ def _plot(training: Training, path: Path) -> None:
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.legend(frameon=False)
-    figure.savefig(path.with_name(path.name + ".tmp"), dpi=150, format="png")
-    path.with_name(path.name + ".tmp").replace(path)
+    with whole_file(path) as handle:
+        figure.savefig(handle, dpi=150, format="png")

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 50_000  # candidates handled at a time: they stay in cache, and memory is bounded
-ACCELERATOR_CHUNK = 4_000_000  # half a GB; there, operators cost more than what they move
+# Candidates handled at a time. On a CPU they stay in cache; an accelerator pays for operators, not
+# for what they move, and holds some 250 MB of them.
+CHUNK, ACCELERATOR_CHUNK = 50_000, 1_000_000
 _BOX = 60  # shifts of one pair of atoms that are tried without further thought
 
 
@@ -140,12 +141,16 @@ def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
     return index, torch.arange(len(index), device=counts.device) - starts[index]
 
 
+def chunk_size(device: torch.device) -> int:
+    """Candidates handled at a time."""
+    return CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
+
+
 def chunks(counts: Tensor) -> list[tuple[int, int]]:
-    """Cut 0 .. Q into ranges whose counts, of (Q,), sum to about `CHUNK` on a CPU."""
+    """Cut 0 .. Q into ranges whose counts, of (Q,), sum to about `chunk_size`."""
     if len(counts) == 0:
         return []
-    size = CHUNK if counts.device.type == "cpu" else ACCELERATOR_CHUNK
-    blocks = torch.cumsum(counts, 0) // size
+    blocks = torch.cumsum(counts, 0) // chunk_size(counts.device)
     starts = torch.nonzero(torch.diff(blocks)).flatten() + 1
     edges = [0, *starts.tolist(), len(counts)]
     return list(pairwise(edges))

@@ -179,8 +179,10 @@ class DualLevelRun:
         self.latent = latent
         self.model = None if latent is None or not rounds else placed_model(model, device)
         self.seed, self.first_index = seed, first_index
-        self._plan = {"batch_size": batch_size, "memory": memory, "dtype": dtype}
-        self._options = {"objective": self.objective, **self._plan, "device": device, **options}
+        self._plan = {
+            "batch_size": batch_size, "memory": memory, "dtype": dtype, "device": device,
+        }  # fmt: skip
+        self._options = {"objective": self.objective, **self._plan, **options}
         self.device, self.dtype = device, dtype
         self.rounds: list[Round] = []
         self._first = RefinementRun(

@@ -104,7 +104,7 @@ class LatentModel:
             A crystal is outside the vocabulary (see `problem`).
         """
         if not crystals:
-            empty = torch.zeros((0, self.network.settings.latent))
+            empty = torch.zeros((0, self.network.settings.latent), device=self.device)
             return empty, empty.clone()
         self.vocabulary.check([Condition.from_crystal(crystal) for crystal in crystals])
         data = Dataset.from_candidates(crystals, max_sites=self.vocabulary.max_sites)

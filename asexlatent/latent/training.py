@@ -1,8 +1,8 @@
 """Training: epochs, early stop, and going on where an interrupted run was.
 
-Random numbers are keyed by (seed, epoch), so that a checkpoint needs no state of a generator and
-a resumed run ends exactly like an uninterrupted one. On a CPU, training is deterministic for a
-given number of torch threads.
+Random numbers are keyed by (seed, epoch), so that a checkpoint needs no state of a generator. On a
+CPU training is deterministic for a given number of torch threads, and a resumed run ends exactly
+like an uninterrupted one; on an accelerator sums have no fixed order, and last digits differ.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Training:
     kind : str
         "cvae" or "tabular".
     folder : path, optional
-        Where checkpoints are kept. A checkpoint there of the same data and settings is taken up.
+        Where checkpoints are kept. A checkpoint there is taken up if data, settings, kind of
+        device, number of threads and version of torch are the same.
     checkpoint_every : float
         Seconds between checkpoints, at ends of epochs.
     device : torch.device or str, optional

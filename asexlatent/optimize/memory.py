@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from asexlatent.descriptor import LocalEnvironment
-from asexlatent.descriptor.images import CHUNK
+from asexlatent.descriptor.images import chunk_size
 from asexlatent.optimize.registry import SECOND_ORDER_LIMIT
 from asexlatent.optimize.starts import Restarts
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
@@ -24,9 +25,9 @@ _SPACING = 0.02  # Å between lattice planes
 _TANGENTS, _JACOBIANS, _CURVATURES = 3.0, 4.0, 12.0
 # Crystals of a batch beyond this gain nothing: the arithmetic dwarfs the overhead of a step.
 _LARGEST = 2048
-# Up to so many, attempts that may turn out superfluous cost less than steps of their own: on a
-# CPU, and on an accelerator, where next to all time is overhead.
-_ABREAST_CPU, _ABREAST = 128, 8192
+# Inequivalent sites up to which attempts that may turn out superfluous cost less than steps of
+# their own: some hundred crystals on a CPU, and on an accelerator all that makes it busy.
+_ABREAST, _ACCELERATOR_ABREAST = 512, 32768
 
 
 def check_room(crystal: SymmetricCrystal) -> None:
@@ -47,7 +48,10 @@ def check_room(crystal: SymmetricCrystal) -> None:
 
 
 def crystal_bytes(
-    crystal: SymmetricCrystal, environment: LocalEnvironment, dtype: torch.dtype
+    crystal: SymmetricCrystal,
+    environment: LocalEnvironment,
+    dtype: torch.dtype,
+    device: torch.device | str | None = None,
 ) -> float:
     """Upper estimate of the memory (bytes) that one crystal needs in a batch."""
     size = torch.finfo(dtype).bits // 8
@@ -62,13 +66,18 @@ def crystal_bytes(
     jacobian = crystal.n_sites * length * columns * _JACOBIANS * second_order
     curvature = columns**2 * _CURVATURES * second_order
     # every atom is a candidate neighbour of every site, a few images included; so many at a time
-    candidates = min(crystal.n_sites * crystal.n_atoms, CHUNK + crystal.n_atoms) * 160
+    at_once = chunk_size(torch.device("cpu" if device is None else device)) + crystal.n_atoms
+    candidates = min(crystal.n_sites * crystal.n_atoms, at_once) * 250
     maps = crystal.n_atoms * (30 * size + 48)
     return pairs * per_pair + (jacobian + curvature) * size + candidates + maps
 
 
 def check_memory(
-    crystal: SymmetricCrystal, environment: LocalEnvironment, memory: float, dtype: torch.dtype
+    crystal: SymmetricCrystal,
+    environment: LocalEnvironment,
+    memory: float,
+    dtype: torch.dtype,
+    device: torch.device | str | None = None,
 ) -> None:
     """Refuse a crystal that is too large for the budget (GiB) even when it is alone.
 
@@ -76,7 +85,7 @@ def check_memory(
     ------
     CrystalError
     """
-    need = crystal_bytes(crystal, environment, dtype) / GIB
+    need = crystal_bytes(crystal, environment, dtype, device) / GIB
     if need > memory:
         raise CrystalError(
             f"{crystal.n_sites} sites with {crystal.free_variables.size} free variables need "
@@ -85,20 +94,40 @@ def check_memory(
         )
 
 
-def attempts_abreast(
-    needs: Sequence[float], memory: float, device: torch.device | str | None
-) -> int:
-    """How many attempts at some crystals are worth making side by side.
+@dataclass(frozen=True)
+class Abreast:
+    """How many attempts at some crystals of a batch are worth making side by side.
 
     Parameters
     ----------
     needs : sequence of float
-        What each of the crystals needs, bytes (`crystal_bytes`).
+        What each crystal of the batch needs, bytes (`crystal_bytes`).
+    sites : sequence of int
+        How many inequivalent sites it has.
     memory : float
-        GiB.
+        Budget, GiB.
+    device
+        Of the computation.
+    largest : int or "auto"
+        Copies of crystals at most, as the size of a batch.
     """
-    most = _ABREAST if on_accelerator(device) else _ABREAST_CPU
-    return max(1, min(most // len(needs), int(memory * GIB / sum(needs))))
+
+    needs: Sequence[float]
+    sites: Sequence[int]
+    memory: float
+    device: torch.device | str | None = None
+    largest: int | str = "auto"
+
+    def __call__(self, places: Sequence[int]) -> int:
+        """Attempts, at least one, at the crystals in these places of the batch."""
+        most = _ACCELERATOR_ABREAST if on_accelerator(self.device) else _ABREAST
+        limits = [
+            most // sum(self.sites[k] for k in places),
+            int(self.memory * GIB / sum(self.needs[k] for k in places)),
+        ]
+        if self.largest != "auto":
+            limits.append(int(self.largest) // len(places))
+        return max(1, min(limits))
 
 
 def on_accelerator(device: torch.device | str | None) -> bool:
@@ -148,7 +177,7 @@ def plan_batches(
     used = math.inf
     largest = math.inf if on_accelerator(device) else _LARGEST
     for k, crystal in enumerate(crystals):
-        need = crystal_bytes(crystal, environment, dtype)
+        need = crystal_bytes(crystal, environment, dtype, device)
         if used + need > memory * GIB or len(batches[-1]) >= largest:
             batches.append([])
             used = 0.0

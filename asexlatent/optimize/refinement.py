@@ -14,7 +14,7 @@ from asexlatent.descriptor import LocalEnvironment
 from asexlatent.optimize.batch import CrystalBatch
 from asexlatent.optimize.driver import Status
 from asexlatent.optimize.memory import (
-    attempts_abreast,
+    Abreast,
     check_memory,
     check_room,
     crystal_bytes,
@@ -159,6 +159,8 @@ class RefinementRun:
         }
         self._results = [self._understand(c, detection) for c in candidates]
         ready = [k for k, r in enumerate(self._results) if r.status is not Status.FAILED]
+        self._batch_size = batch_size
+        self._short = False  # memory has run out before: copies of crystals would fill it again
         self._batches = self._plan(ready, batch_size, memory)
         self._done = len(self._results) - len(ready)
         self._valid = 0
@@ -170,7 +172,10 @@ class RefinementRun:
         while queue:
             indices = queue.popleft()
             lack = yield from self._batch(indices)
-            if lack:
+            if lack and self.restarts.searching and not self._short:
+                queue.appendleft(indices)  # once more, without copies of crystals
+                self._short = True
+            elif lack:
                 queue.extendleft(reversed(self._halved(indices, lack)))
             yield Progress(self._done, total, 0, self._valid)
 
@@ -238,7 +243,6 @@ class RefinementRun:
         batch = CrystalBatch.from_crystals(crystals, self.device, self.dtype)
         rule = self.environment.rule
         known = [obstacle(c, rule) for c in crystals] if self.restarts.searching else None
-        needs = [crystal_bytes(c, self.environment, self.dtype) for c in crystals]
         return Search(
             batch,
             self.environment,
@@ -249,8 +253,17 @@ class RefinementRun:
             self.steps,
             self.fmax,
             known,
-            lambda places: attempts_abreast([needs[k] for k in places], self.memory, self.device),
+            self._abreast(crystals),
         )
+
+    def _abreast(self, crystals: list[SymmetricCrystal]) -> Callable[[list[int]], int]:
+        """How many attempts at crystals of a batch go side by side."""
+        if self._short:
+            return lambda places: 1
+        where = (self.environment, self.dtype, self.device)
+        needs = [crystal_bytes(crystal, *where) for crystal in crystals]
+        sites = [crystal.n_sites for crystal in crystals]
+        return Abreast(needs, sites, self.memory, self.device, self._batch_size)
 
     def losses(self) -> list[float]:
         """Losses known so far, of finished crystals and of the open batch; for a display."""
@@ -285,7 +298,7 @@ class RefinementRun:
             result.crystal, result.reason = None, str(error)
             return result
         try:
-            check_memory(result.crystal, self.environment, self.memory, self.dtype)
+            check_memory(result.crystal, self.environment, self.memory, self.dtype, self.device)
             result.status, result.reason = Status.STEP_LIMIT, "not started"
         except CrystalError as error:
             result.reason = str(error)

@@ -31,7 +31,7 @@ class Refinement:
     gradient : float
         Generalised gradient at the best iterate (see `generalized_gradient`).
     steps : int
-        Evaluations of the objective, over all attempts.
+        Evaluations of the objective, over all attempts up to the one that counts.
     valid : bool
         Every site obeys the motif rule of the environment.
     path : str

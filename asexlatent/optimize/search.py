@@ -166,8 +166,8 @@ class Search:
         losses, wave = self.found.loss.clone(), self._wave
         running = None if wave is None else wave.minimizer
         if running is not None and running.objective is self.near:
-            least = running.losses.view(len(wave.numbers), -1).amin(0)
-            losses[wave.mask] = torch.minimum(losses[wave.mask], least)
+            least = running.losses.nan_to_num(nan=torch.inf).view(len(wave.numbers), -1).amin(0)
+            losses[wave.mask] = torch.fmin(losses[wave.mask], least)
         return losses
 
     def _take(self) -> None:
@@ -203,14 +203,29 @@ class Search:
 
 
 class Wave:
-    """Attempts at the crystals of `mask`: approach, descent, and settling with the motif.
+    """Attempts at some crystals, side by side: approach, descent, and settling with the motif.
+
+    Parameters
+    ----------
+    search : Search
+    numbers : list of int
+        The attempts, A.
+    mask : Tensor of bool, shape (B,)
+        The crystals, n of the batch of the search.
 
     Attributes
     ----------
-    numbers : list of int
-        The attempts that go side by side, A.
     single, batch : CrystalBatch
-        The crystals once, and A times one after the other.
+        The n crystals once, and A times one after the other (A n, with V free variables). All
+        else is of the latter.
+    starts : Tensor, shape (V,)
+        Free variables at which the attempts begin.
+    used : Tensor, shape (A n,)
+        Evaluations in the stages before the present one.
+    seen : Tensor of bool, shape (A n,)
+        Crystals that had the motif on the way.
+    snapshot : tuple of Tensor, shapes (V,), (A n,), (A n,)
+        Variables, loss and gradient when they had it; None before.
     """
 
     def __init__(self, search: Search, numbers: list[int], mask: Tensor):
@@ -218,14 +233,14 @@ class Wave:
         self.single = search.batch.select(mask)
         self.batch = self.single.repeat(len(numbers))
         keys = [search.keys[k] for k in mask.nonzero().ravel().tolist()]
-        self.begin = torch.cat([self._begin(number, keys) for number in numbers])
+        self.starts = torch.cat([self._start_of(number, keys) for number in numbers])
         self.minimizer: BatchMinimizer | None = None
         self.used = torch.zeros_like(self.batch.n_cell_variables)
-        self.seen = self.used > 0  # crystals that had the motif on the way, and
-        self.snapshot: tuple[Tensor, Tensor, Tensor] | None = None  # where, loss, gradient
+        self.seen = self.used > 0
+        self.snapshot: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def _begin(self, number: int, keys: list[int]) -> Tensor:
-        """Free variables at which an attempt begins, of the crystals once."""
+    def _start_of(self, number: int, keys: list[int]) -> Tensor:
+        """Free variables of the n crystals at which an attempt begins."""
         search, start, origin = self.search, self.search.restarts.start(number), self.single
         if start.from_best:
             owner = search.batch.subset(self.mask).variables
@@ -234,7 +249,7 @@ class Wave:
 
     def __iter__(self) -> Iterator[int]:
         """Run; yields the number of crystals that are finished."""
-        policy, variables = self.search.restarts, self.begin
+        policy, variables = self.search.restarts, self.starts
         if self.search.far is not None:
             arrived = torch.zeros_like(self.used) > 0
             if self.numbers == [0]:
@@ -242,7 +257,7 @@ class Wave:
                 arrived = yield from self._stage(
                     self.search.near, variables, policy.descent_steps, arrived
                 )
-                variables = self._blend(arrived, self.begin)
+                variables = self._blend(arrived, self.starts)
             arrived = yield from self._stage(
                 self.search.far, variables, policy.approach_steps, arrived
             )
@@ -263,7 +278,7 @@ class Wave:
     def _stage(
         self, objective: Objective, variables: Tensor, n_steps: int, arrived: Tensor
     ) -> Generator[int, None, Tensor]:
-        """Some steps; crystals that have the motif stop. Returns which have it, (B,)."""
+        """Some steps; crystals that have the motif stop. Returns which have it, (A n,)."""
         minimizer = self._open(objective, variables, 1e-3)
         minimizer.stop(arrived)
         for step in range(1, n_steps + 1):
@@ -296,7 +311,7 @@ class Wave:
         """Variables, loss, gradient norm, rank (see `Found`), steps and reports."""
         minimizer = self.minimizer
         if minimizer is None:
-            minimizer = self._open(self.search.near, self.begin, self.search.fmax)
+            minimizer = self._open(self.search.near, self.starts, self.search.fmax)
         variables, loss, norm = minimizer.variables, minimizer.losses, minimizer.gradient_norms
         if minimizer.objective is not self.search.near:  # interrupted during the approach
             loss = self.search.near.bind(self.batch).evaluate(variables).value

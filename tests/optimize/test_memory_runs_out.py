@@ -57,6 +57,27 @@ def test_the_batch_shrinks_and_goes_on(kind):
     assert seen[-1].done == seen[-1].total == 7
 
 
+@pytest.mark.parametrize("room", [1, 4])
+def test_attempts_side_by_side_are_given_up_first(room):
+    """Copies of crystals fill the memory sooner than crystals do; no crystal fails for that."""
+    rng = np.random.default_rng(3)
+    every = [random_crystal(g, rng, volume_per_atom=10) for g in GROUPS]
+    given = [crystal for crystal in every if crystal.space_group in (148, 186, 205, 230)]
+    objective = Narrow(ERRORS["torch"], room)
+    results = refine(given, objective=objective, restarts=6, steps=20)
+    assert max(objective.sizes) > room  # it did run out
+    plain = refine(given, restarts=6, steps=20)
+    assert any(result.steps > 60 for result in plain)  # they needed several attempts
+    for got, expected in zip(results, plain, strict=True):
+        assert got.status is not Status.FAILED
+        assert (got.status, got.reason, got.path) == (
+            expected.status,
+            expected.reason,
+            expected.path,
+        )
+        assert got.loss == pytest.approx(expected.loss, rel=1e-6)
+
+
 def test_a_crystal_that_is_too_large_alone_costs_nobody_else():
     given = crystals()
     largest = max(crystal.n_atoms for crystal in given)

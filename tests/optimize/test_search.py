@@ -127,7 +127,7 @@ def test_the_best_so_far_can_be_where_noise_is_put():
         wave = search._wave
         if wave.numbers == [1] and not begins:
             best = search.found.variables.clone()
-            begins.append((wave.mask, wave.begin))
+            begins.append((wave.mask, wave.starts))
     ((mask, begun),) = begins
     part = replace(batch, variables=best).select(mask)
     noisy = begin(part, policy.start(1), 0, 1, mask.nonzero().ravel().tolist(), None)

@@ -87,7 +87,7 @@ def test_steps_are_the_evaluations_but_for_where_stages_begin(monkeypatch):
         return plain(self, variables, metric)
 
     monkeypatch.setattr(DescriptorProblem, "evaluate", counted)
-    monkeypatch.setattr(memory, "_ABREAST_CPU", 1)
+    monkeypatch.setattr(memory, "_ABREAST", 1)
     for count in (0, 1, 3):
         calls = 0
         (result,) = refine(candidates()[:1], restarts=Restarts(count, seed=3), steps=20)
@@ -96,7 +96,20 @@ def test_steps_are_the_evaluations_but_for_where_stages_begin(monkeypatch):
         assert result.steps <= calls <= result.steps + stages + 1
 
 
-@pytest.mark.parametrize("most", [3, 128])
+def test_how_many_go_abreast():
+    """No more than the memory, the sites and the size of a batch allow."""
+    gib = memory.GIB
+    needs, sites = [gib / 8, gib / 4, gib / 16], [4, 8, 2]
+    most = memory._ABREAST
+    assert memory.Abreast(needs, sites, 1.0)([0, 1]) == 2
+    assert memory.Abreast(needs, sites, 1.0)([2]) == 16
+    assert memory.Abreast(needs, sites, 1e9)([0, 1, 2]) == most // 14
+    assert memory.Abreast(needs, sites, 1e9, "cuda")([1]) == memory._ACCELERATOR_ABREAST // 8
+    assert memory.Abreast(needs, sites, 1e9, None, 6)([0, 1]) == 3
+    assert memory.Abreast(needs, sites, 1e-9, None, 1)([0, 1]) == 1
+
+
+@pytest.mark.parametrize("most", [6, 512])
 def test_attempts_abreast_end_as_one_after_the_other(most, monkeypatch):
     """All that is reported, evaluations too, for crystals that succeed early, late and never."""
     rng = np.random.default_rng(5)
@@ -105,15 +118,15 @@ def test_attempts_abreast_end_as_one_after_the_other(most, monkeypatch):
     make = Wave.__init__
 
     def watched(self, search, numbers, mask):
-        waves.append((len(numbers), int(mask.sum())))
+        waves.append((len(numbers), int(search.batch.select(mask).n_sites)))
         make(self, search, numbers, mask)
 
     monkeypatch.setattr(Wave, "__init__", watched)
-    monkeypatch.setattr(memory, "_ABREAST_CPU", 1)
+    monkeypatch.setattr(memory, "_ABREAST", 1)
     apart = refine(crystals, restarts=7, steps=30, seed=4)
     assert {width for width, _ in waves} == {1}
     waves.clear()
-    monkeypatch.setattr(memory, "_ABREAST_CPU", most)
+    monkeypatch.setattr(memory, "_ABREAST", most)
     abreast = refine(crystals, restarts=7, steps=30, seed=4)
     assert max(width for width, _ in waves) > 1
     assert all(width == 1 or width * n <= most for width, n in waves)
