@@ -87,6 +87,7 @@ def test_workers_change_no_bit(inputs, whole):
     assert not Path("out/parts").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_goes_on(inputs, whole, workers):
     command = [*START, "in.extxyz", *OPTIONS, "-o", "out", "--workers", str(workers)]
