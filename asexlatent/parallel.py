@@ -21,9 +21,23 @@ from concurrent.futures import (
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from asexlatent.workers import LocalWorkers, WorkerDied, WorkersError, usable_cores
+from asexlatent.workers import (
+    LocalWorkers,
+    WorkerDied,
+    WorkersError,
+    on_accelerator,
+    usable_cores,
+)
 
-__all__ = ["Job", "LocalWorkers", "WorkerDied", "WorkersError", "over_chunks", "usable_cores"]
+__all__ = [
+    "Job",
+    "LocalWorkers",
+    "WorkerDied",
+    "WorkersError",
+    "on_accelerator",
+    "over_chunks",
+    "usable_cores",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")

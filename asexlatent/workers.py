@@ -32,6 +32,14 @@ class WorkerDied(BrokenExecutor):
     """The process that ran this call died; the others go on."""
 
 
+def on_accelerator(device: object) -> bool:
+    """Whether a torch device, or the name of one, is not a CPU; None is the CPU.
+
+    Free of torch, which a command that only starts workers need not load.
+    """
+    return str(device).partition(":")[0] not in ("cpu", "None")
+
+
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the share of its container."""
     affinity = getattr(os, "sched_getaffinity", None)

@@ -18,7 +18,6 @@ from ase.neighborlist import neighbor_list
 from asexlatent import SymmetricDescriptorOptimizer
 from asexlatent.descriptor import LocalEnvironment
 from asexlatent.latent import (
-    Condition,
     Dataset,
     Training,
     TrainingSettings,
@@ -142,8 +141,7 @@ def test_a_batch_too_large_for_the_device_goes_on_in_halves(candidates, monkeypa
 
 def test_latent_rounds(candidates):
     model = load_model()
-    problem = model.vocabulary.problem
-    known = [c for c in candidates if problem(Condition.from_crystal(c)) is None]
+    known = [c for c in candidates if model.problem(c) is None]
     results = refine_dual_level(known, model=model, rounds=1, restarts=0, steps=30, device="cuda")
     assert sum(r.path == "latent" for r in results) > 0
     assert all(is_sp2(r.crystal) for r in results if r.valid)
@@ -161,7 +159,7 @@ def test_training(candidates, tmp_path: Path):
     made = there.model()
     assert made.device.type == "cpu"
     assert len(made.sample(n=5, seed=1)) == 5
-    half = Training(data, settings.but(epochs=4), folder=tmp_path, device="cuda")
+    half = Training(data, settings, folder=tmp_path, device="cuda")
     next(iter(half))
     half.save_checkpoint()
     again = Training(data, settings, folder=tmp_path, device="cuda")

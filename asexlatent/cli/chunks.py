@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from asexlatent.cli.frames import reason
 from asexlatent.cli.settings import Settings
+from asexlatent.parallel import on_accelerator
 
 if TYPE_CHECKING:
     from asexlatent.cli.rounds import Rounds
@@ -34,8 +35,6 @@ LOGGER = "asexlatent.refine"
 
 def size_of(settings: Settings) -> int:
     """Candidates of a chunk."""
-    from asexlatent.optimize.memory import on_accelerator
-
     usual = ACCELERATOR_CHUNK if on_accelerator(settings.device) else CHUNK
     return settings.chunk_size or usual
 

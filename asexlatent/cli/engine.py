@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from asexlatent.cli.settings import UsageError
-from asexlatent.parallel import LocalWorkers, WorkersError, usable_cores
+from asexlatent.parallel import LocalWorkers, WorkersError, on_accelerator, usable_cores
 
 
 class Engine:
@@ -62,8 +62,6 @@ class Engine:
         `several` says whether there is more than one chunk to work on.
         """
         if self._executor is None and several:
-            from asexlatent.optimize.memory import on_accelerator
-
             count = self.workers or (1 if on_accelerator(self.device) else usable_cores())
             if count > 1:
                 workers = LocalWorkers(count)

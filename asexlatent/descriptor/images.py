@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from asexlatent.parallel import on_accelerator
+
 # Candidates handled at a time. On a CPU they stay in cache; an accelerator pays for operators, not
 # for what they move, and holds some 250 MB of them.
 CHUNK, ACCELERATOR_CHUNK = 50_000, 1_000_000
@@ -141,9 +143,9 @@ def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
     return index, torch.arange(len(index), device=counts.device) - starts[index]
 
 
-def chunk_size(device: torch.device) -> int:
+def chunk_size(device: torch.device | str | None) -> int:
     """Candidates handled at a time."""
-    return CHUNK if device.type == "cpu" else ACCELERATOR_CHUNK
+    return ACCELERATOR_CHUNK if on_accelerator(device) else CHUNK
 
 
 def chunks(counts: Tensor) -> list[tuple[int, int]]:

@@ -177,7 +177,12 @@ class LatentMetric:
     """Lengths in latent space: the prior is a unit normal, so they are plain Euclidean.
 
     Stands where `Metric` does for free variables; the same everywhere, so there is nothing to
-    select or to copy.
+    select or to copy. Gradients and steps of B crystals are flat, shape (B L,).
+
+    Parameters
+    ----------
+    latent : int
+        Dimension L of the latent space.
     """
 
     latent: int
@@ -237,7 +242,11 @@ class LatentLoss:
 
 
 class LatentProblem:
-    """`LatentLoss` bound to a batch: Algorithm 2, lines 3 to 6, as one tensor program."""
+    """`LatentLoss` bound to a batch: Algorithm 2, lines 3 to 6, as one tensor program.
+
+    Of B crystals with L latent variables each: variables and gradients have shape (B L,), values
+    (B,), curvatures (B, L, L).
+    """
 
     def __init__(self, loss: LatentLoss, batch: LatentBatch, problem: Problem):
         self.loss, self.batch, self.problem = loss, batch, problem
@@ -292,7 +301,7 @@ class LatentProblem:
 
 
 class Unbounded:
-    """Stands where solvers have `CellBounds`: latent variables have no limits."""
+    """Stands where solvers have `CellBounds`: latent variables, shape (B L,), have no limits."""
 
     def apply(self, batch: LatentBatch, trial: Tensor, previous: Tensor) -> Tensor:
         """Return `trial` as it is."""
@@ -300,7 +309,7 @@ class Unbounded:
 
 
 class LatentLM(LevenbergMarquardt):
-    """Levenberg-Marquardt in z; `max_displacement` is the longest step, |dz|."""
+    """Levenberg-Marquardt in z, shape (B L,); `max_displacement` is the longest step, |dz|."""
 
     def _scale(self, batch: LatentBatch, slots: SlotMap, metric: LatentMetric) -> Tensor:
         return torch.eye(batch.latent).to(batch.z).expand(batch.n_crystals, -1, -1)

@@ -134,7 +134,7 @@ def write_pair(
     """Write NAME.safetensors and NAME.json; a reader finds the old pair or the new one.
 
     The new JSON is complete as NAME.json.part before the tensors are replaced: where a process dies
-    between the two files, that is the one that fits.
+    between the two files, that is the one that fits. Tensors of any shapes, by name.
     """
     data = tensor_bytes({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     head = {"format": kind, "schema": SCHEMA, "tensors_sha256": hashlib.sha256(data).hexdigest()}
@@ -168,7 +168,13 @@ def remove_pair(folder: Path, name: str) -> None:
 
 
 def read_pair(folder: Path, name: str, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_pair` wrote; ModelError when that is not what is there."""
+    """Read what `write_pair` wrote: tensors by name, in their shapes and on the CPU, and the JSON.
+
+    Raises
+    ------
+    ModelError
+        That is not what is there.
+    """
     described, stored = folder / f"{name}.json", folder / f"{name}.safetensors"
     data = stored.read_bytes() if stored.is_file() else b""
     fitting = _description(described.with_name(described.name + ".part"), kind, data)

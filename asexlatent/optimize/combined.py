@@ -71,7 +71,10 @@ class ObjectiveSum(Summable):
 
 @dataclass(frozen=True)
 class SumProblem:
-    """`ObjectiveSum` bound to a batch: weights and problems, of B crystals and V free variables."""
+    """`ObjectiveSum` bound to a batch of B crystals with V free variables in all.
+
+    Variables and gradients have shape (V,), values (B,), curvatures (B, n, n).
+    """
 
     terms: tuple[tuple[float, Problem], ...]
 

@@ -13,6 +13,7 @@ from asexlatent.descriptor import LocalEnvironment
 from asexlatent.descriptor.images import chunk_size
 from asexlatent.optimize.registry import SECOND_ORDER_LIMIT
 from asexlatent.optimize.starts import Restarts
+from asexlatent.parallel import on_accelerator
 from asexlatent.symmetry import CrystalError, SymmetricCrystal
 
 GIB = 2.0**30
@@ -66,7 +67,7 @@ def crystal_bytes(
     jacobian = crystal.n_sites * length * columns * _JACOBIANS * second_order
     curvature = columns**2 * _CURVATURES * second_order
     # every atom is a candidate neighbour of every site, a few images included; so many at a time
-    at_once = chunk_size(torch.device("cpu" if device is None else device)) + crystal.n_atoms
+    at_once = chunk_size(device) + crystal.n_atoms
     candidates = min(crystal.n_sites * crystal.n_atoms, at_once) * 250
     maps = crystal.n_atoms * (30 * size + 48)
     return pairs * per_pair + (jacobian + curvature) * size + candidates + maps
@@ -128,11 +129,6 @@ class Abreast:
         if self.largest != "auto":
             limits.append(int(self.largest) // len(places))
         return max(1, min(limits))
-
-
-def on_accelerator(device: torch.device | str | None) -> bool:
-    """Whether this is not a CPU."""
-    return device is not None and torch.device(device).type != "cpu"
 
 
 _WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")

@@ -119,7 +119,10 @@ class Iterate:
 
 
 class Problem(Protocol):
-    """An objective bound to a batch."""
+    """An objective bound to a batch of B crystals with V free variables in all.
+
+    Variables and gradients have shape (V,), values (B,), curvatures (B, n, n).
+    """
 
     def evaluate(self, variables: Tensor, metric: Metric | None = None) -> Evaluation:
         """Value (B,) and gradient (V,) of the crystals at `variables`, shape (V,).
