@@ -17,6 +17,7 @@ from asexlatent.parallel import (
     LocalWorkers,
     WorkerDied,
     WorkersError,
+    on_accelerator,
     ordered,
     over_chunks,
     usable_cores,
@@ -186,3 +187,22 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_starting_workers_loads_no_torch():
+    """Nor does asking whether a device is an accelerator: some commands need neither."""
+    code = (
+        "import sys; from asexlatent.cli.engine import Engine\n"
+        "with Engine(2, None) as engine: assert engine.start(True)[0] is not None\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_an_accelerator_is():
+    import torch
+
+    for cpu in (None, "cpu", "cpu:0", torch.device("cpu")):
+        assert not on_accelerator(cpu)
+    for other in ("cuda", "cuda:1", torch.device("cuda", 0), "mps"):
+        assert on_accelerator(other)

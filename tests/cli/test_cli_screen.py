@@ -191,6 +191,7 @@ def test_any_input(fake, capsys):
         ([], "the following arguments are required"),
         (["F", "--emax", "-1"], "not negative"),
         (["F", "--target", "sp7"], "--target sp7"),
+        (["F", "--device", "warp"], "--device warp"),
         (["F", "--reference", "gold"], "write auto, lowest or an energy"),
     ],
 )

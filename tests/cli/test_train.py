@@ -167,6 +167,7 @@ def test_subgroups_share_their_parent(tmp_path):
         (["--species", "Xx"], "unknown chemical symbol"),
         (["--preset", "huge"], "invalid choice"),
         (["--augment", "x"], "whole number"),
+        (["--device", "warp"], "--device warp"),
     ],
 )
 def test_wrong_usage(words, message, table, tmp_path, capsys):

@@ -92,6 +92,20 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         Training(tiny_data(), TINY, folder=tmp_path)
 
 
+def test_a_checkpoint_is_of_a_kind_of_device(tmp_path):
+    """One that names none is from before there was a choice: of the CPU."""
+    finished(Training(tiny_data(), TINY, folder=tmp_path))
+    path = tmp_path / "checkpoint.json"
+    saved = json.loads(path.read_text())
+    assert saved["device"] == "cpu"
+    path.write_text(json.dumps({**saved, "device": "cuda"}))
+    with pytest.raises(ModelError, match="with other device"):
+        Training(tiny_data(), TINY, folder=tmp_path)
+    del saved["device"]
+    path.write_text(json.dumps(saved))
+    assert Training(tiny_data(), TINY, folder=tmp_path).resumed
+
+
 def test_early_stop_gives_the_best_epoch():
     settings = TINY.but(epochs=400, patience=15, learning_rate=0.02, kl_warmup=0.0)
     training = finished(Training(tiny_data(), settings))
